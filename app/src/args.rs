@@ -1,0 +1,200 @@
+//! What was written on the command line and in the environment, before anything is checked against anything else.
+
+// These comments are the help text, which is no place for backticks.
+#![allow(clippy::doc_markdown)]
+
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+/// The exit codes, shown under `--help`.
+const EXIT_CODES: &str = "Exit codes: 0 all done, 1 some files failed, 2 usage, 130 interrupted.";
+
+/// Tags music, also under applause, talk and street noise, on your own machine.
+#[derive(Debug, Parser)]
+#[command(name = "earmark", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Settings file [default: earmark/config.toml in the user's configuration folder, if it is there].
+    #[arg(long, global = true, value_name = "FILE", env = "EARMARK_CONFIG", hide_env_values = true)]
+    pub config: Option<PathBuf>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Say what is heard in music and video files: genre, mood, instruments, voice.
+    #[command(after_help = TAG_HELP)]
+    Tag(TagArgs),
+    /// Look into model files, or make one.
+    #[command(subcommand, arg_required_else_help = true)]
+    Model(ModelCommand),
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+const TAG_HELP: &str = "\
+Every option can also be set in the environment (as shown) and in the settings file, under [tag] with the option's name: \
+hop-secs = 0.5. The command line wins over the environment, and the environment over the file.
+
+A file or window whose samples all stay below -60 dB of full scale is called silent and gets no tags.
+
+Examples:
+  earmark tag ~/Music
+  earmark tag --format csv --out tags.csv --top-n 50 ~/Music
+  earmark tag --format audacity --out labels.txt concert.mkv
+
+Exit codes: 0 all done, 1 some files failed, 2 usage, 130 interrupted.";
+
+/// `earmark tag`.
+#[derive(Debug, Args)]
+pub struct TagArgs {
+    /// Files, or folders in which to look for music and video files (hidden ones are left out).
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+
+    /// The rest can come from elsewhere too.
+    #[command(flatten)]
+    pub options: TagOptions,
+}
+
+/// Options of `earmark tag`, each of which may come from a flag, the environment or the settings file. `None` means
+/// that the source does not say.
+#[derive(Clone, Debug, Default, PartialEq, Args, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TagOptions {
+    /// Seconds between windows, taken to the nearest of 0.011, 0.033, 0.099, 0.298, 0.893 and 2.678 [default: 0.298].
+    #[arg(long, value_name = "S", env = "EARMARK_HOP_SECS", hide_env_values = true, allow_negative_numbers = true)]
+    pub hop_secs: Option<f64>,
+
+    /// At most this many tags per file, and per window [default: 5].
+    #[arg(long, value_name = "N", env = "EARMARK_TOP_N", hide_env_values = true, allow_negative_numbers = true)]
+    pub top_n: Option<i64>,
+
+    /// Leave out tags with less confidence, 0 to 1 [default: human and audacity the model's threshold for each tag,
+    /// others 0].
+    #[arg(
+        long,
+        value_name = "P",
+        env = "EARMARK_MIN_CONFIDENCE",
+        hide_env_values = true,
+        allow_negative_numbers = true
+    )]
+    pub min_confidence: Option<f64>,
+
+    /// How to write the results [default: human].
+    #[arg(long, value_name = "FORMAT", env = "EARMARK_FORMAT", hide_env_values = true)]
+    pub format: Option<Format>,
+
+    /// Write the results to this file, complete or not at all; `-` is the standard output [default: -].
+    #[arg(long, value_name = "FILE", env = "EARMARK_OUT", hide_env_values = true)]
+    pub out: Option<PathBuf>,
+
+    /// Files tagged at the same time [default: one per processor]. Results keep the order of the input.
+    #[arg(long, value_name = "N", env = "EARMARK_JOBS", hide_env_values = true, allow_negative_numbers = true)]
+    pub jobs: Option<i64>,
+
+    /// Start no more files after the first that fails.
+    #[arg(long, env = "EARMARK_FAIL_FAST", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    #[arg(hide_env_values = true, hide_possible_values = true)]
+    pub fail_fast: Option<bool>,
+
+    /// Say nothing but results and errors.
+    #[arg(short, long, env = "EARMARK_QUIET", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    #[arg(hide_env_values = true, hide_possible_values = true)]
+    pub quiet: Option<bool>,
+
+    /// Show no progress (it is only ever shown on a terminal).
+    #[arg(long, env = "EARMARK_NO_PROGRESS", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    #[arg(hide_env_values = true, hide_possible_values = true)]
+    pub no_progress: Option<bool>,
+
+    /// Where to compute: auto, cpu, wgpu, wgpu:N for the Nth adapter, or flex [default: auto].
+    #[arg(long, value_name = "DEVICE", env = "EARMARK_DEVICE", hide_env_values = true)]
+    pub device: Option<String>,
+
+    /// Model file [default: the built-in model].
+    #[arg(long, value_name = "FILE", env = "EARMARK_MODEL", hide_env_values = true)]
+    pub model: Option<PathBuf>,
+}
+
+impl TagOptions {
+    /// These options, and where they do not say, `other`'s.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            hop_secs: self.hop_secs.or(other.hop_secs),
+            top_n: self.top_n.or(other.top_n),
+            min_confidence: self.min_confidence.or(other.min_confidence),
+            format: self.format.or(other.format),
+            out: self.out.or(other.out),
+            jobs: self.jobs.or(other.jobs),
+            fail_fast: self.fail_fast.or(other.fail_fast),
+            quiet: self.quiet.or(other.quiet),
+            no_progress: self.no_progress.or(other.no_progress),
+            device: self.device.or(other.device),
+            model: self.model.or(other.model),
+        }
+    }
+}
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Tags with bars and a line over time, to read.
+    Human,
+    /// One object for the whole run.
+    Json,
+    /// One event per line, as things happen.
+    Ndjson,
+    /// One row per window and tag.
+    Csv,
+    /// A label track for the audio editor Audacity.
+    Audacity,
+}
+
+/// `earmark model ...`.
+#[derive(Debug, Subcommand)]
+pub enum ModelCommand {
+    /// Say what is in a model file.
+    Info {
+        /// The file [default: the built-in model].
+        file: Option<PathBuf>,
+        /// Write JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a model file from trained weights: PyTorch, safetensors or burnpack.
+    Import {
+        /// The weights.
+        #[arg(value_name = "IN")]
+        input: PathBuf,
+        /// The model file to write.
+        #[arg(value_name = "OUT")]
+        output: PathBuf,
+        /// Tag names in the order of the outputs, one per line, each with an optional tab and threshold [default: the
+        /// 50 tags of MagnaTagATune].
+        #[arg(long, value_name = "FILE")]
+        tags: Option<PathBuf>,
+        /// Threshold of tags for which the list gives none.
+        #[arg(long, value_name = "P", default_value_t = 0.5)]
+        threshold: f32,
+        /// Name of the model [default: the name of OUT].
+        #[arg(long)]
+        name: Option<String>,
+        /// Licence of the weights, an SPDX expression.
+        #[arg(long, value_name = "SPDX", default_value = "unknown")]
+        licence: String,
+    },
+}

@@ -1,0 +1,55 @@
+//! Earmark listens to music, also under applause, talk and street noise, and says what it hears.
+//!
+//! ```text
+//! args (what was written) -> settings (what holds) -> commands -> tagging, many at a time (batch) -> output
+//! ```
+//!
+//! A file that cannot be tagged is reported and the rest goes on; what makes the whole run impossible is returned as an
+//! error up to here, printed once, and ends the process with the code for usage.
+
+mod args;
+mod batch;
+mod commands;
+mod console;
+mod inputs;
+mod output;
+mod progress;
+mod settings;
+mod tagging;
+
+use std::env;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{CommandFactory, Parser};
+
+use crate::args::{Cli, Command};
+use crate::commands::Exit;
+use crate::console::Console;
+use crate::settings::TagSettings;
+
+fn main() -> ExitCode {
+    let exit = run(Cli::parse()).unwrap_or_else(|error| {
+        Console::new(false).error(format!("{error:#}"));
+        Exit::Usage
+    });
+    exit.into()
+}
+
+fn run(cli: Cli) -> Result<Exit> {
+    match cli.command {
+        None => {
+            // The desktop is yet to come.
+            let help = Cli::command().render_long_help();
+            commands::print(help.to_string().as_bytes())?;
+            Ok(Exit::Done)
+        }
+        Some(Command::Tag(args)) => {
+            let file = settings::read_file(cli.config.as_deref(), |name| env::var_os(name).map(PathBuf::from))?;
+            commands::tag::run(&TagSettings::resolve(args, file)?)
+        }
+        Some(Command::Model(command)) => commands::model::run(command),
+        Some(Command::Completions { shell }) => commands::completions::run(shell),
+    }
+}

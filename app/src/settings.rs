@@ -1,0 +1,235 @@
+//! Settings that hold: one validator for what flags, environment and settings file say.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use earmark_core::engine::{DeviceChoice, Hop};
+use serde::Deserialize;
+
+use crate::args::{Format, TagArgs, TagOptions};
+
+/// Most jobs at a time; more would only fill memory.
+const MAX_JOBS: i64 = 1024;
+
+/// Tags per file and window where nothing is said.
+const DEFAULT_TOP_N: usize = 5;
+
+/// `earmark tag`, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TagSettings {
+    /// Files and folders, as given.
+    pub paths: Vec<PathBuf>,
+    /// Stride between windows, on the exact grid.
+    pub hop: Hop,
+    /// What to tell the user when `hop` is not what was asked for.
+    pub hop_note: Option<String>,
+    /// At most this many tags per file, and per window.
+    pub top_n: usize,
+    /// Least confidence of a tag that is shown; `None` leaves it to the format.
+    pub min_confidence: Option<f32>,
+    /// How results are written.
+    pub format: Format,
+    /// Where they are written; `None` is the standard output.
+    pub out: Option<PathBuf>,
+    /// Most files at a time; `None` is one per processor.
+    pub jobs: Option<usize>,
+    /// Start no more files after the first that fails.
+    pub fail_fast: bool,
+    /// Only results and errors.
+    pub quiet: bool,
+    /// Progress may be shown on a terminal.
+    pub progress: bool,
+    /// Device to compute on.
+    pub device: DeviceChoice,
+    /// Model file; `None` is the built-in model.
+    pub model: Option<PathBuf>,
+}
+
+impl TagSettings {
+    /// Checks what flags and environment (`args`) and the settings file say, in this order of precedence.
+    ///
+    /// # Errors
+    /// The first rule that is broken, with the option's name and the offending value.
+    pub fn resolve(args: TagArgs, file: TagOptions) -> Result<Self> {
+        let options = args.options.or(file);
+        let (hop, hop_note) = match options.hop_secs {
+            None => (Hop::DEFAULT, None),
+            Some(secs) => hop(secs)?,
+        };
+        let top_n = match options.top_n {
+            None => DEFAULT_TOP_N,
+            Some(n) => {
+                ensure!(n >= 1, "top-n is {n}; it must be at least 1");
+                usize::try_from(n).unwrap_or(usize::MAX)
+            }
+        };
+        if let Some(p) = options.min_confidence {
+            ensure!((0.0..=1.0).contains(&p), "min-confidence is {p}; it must be between 0 and 1");
+        }
+        let jobs = match options.jobs {
+            None => None,
+            Some(n) => {
+                ensure!((1..=MAX_JOBS).contains(&n), "jobs is {n}; it must be between 1 and {MAX_JOBS}");
+                usize::try_from(n).ok()
+            }
+        };
+        let device = match options.device {
+            None => DeviceChoice::Auto,
+            Some(device) => device.parse().map_err(|cause: String| anyhow!("device: {cause}"))?,
+        };
+        Ok(Self {
+            paths: args.paths,
+            hop,
+            hop_note,
+            top_n,
+            min_confidence: options.min_confidence.map(|p| p as f32),
+            format: options.format.unwrap_or(Format::Human),
+            out: options.out.filter(|out| out.as_os_str() != "-"),
+            jobs,
+            fail_fast: options.fail_fast.unwrap_or(false),
+            quiet: options.quiet.unwrap_or(false),
+            progress: !options.no_progress.unwrap_or(false),
+            device,
+            model: options.model,
+        })
+    }
+}
+
+/// The hop on the exact grid, and a note if that is not what was asked for.
+fn hop(secs: f64) -> Result<(Hop, Option<String>)> {
+    let Some(hop) = Hop::nearest_exact(secs) else {
+        bail!("hop-secs is {secs}; it must be a number of seconds above 0");
+    };
+    let exact = hop.duration().as_secs_f64();
+    // What rounds to the same millisecond was asked for.
+    let note = ((exact - secs).abs() >= 0.0005).then(|| {
+        format!(
+            "hop of {secs} s rounded to {exact:.3} s ({} samples), the nearest at which windows share their work",
+            hop.samples()
+        )
+    });
+    Ok((hop, note))
+}
+
+/// The settings file: one table per command.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct SettingsFile {
+    tag: TagOptions,
+}
+
+/// Reads the settings file: `explicit`, which must be there, or the default one of the environment, which may be.
+///
+/// # Errors
+/// The file and the line that is wrong.
+pub fn read_file(explicit: Option<&Path>, var: impl Fn(&str) -> Option<PathBuf>) -> Result<TagOptions> {
+    let Some(path) = explicit.map(Path::to_path_buf).or_else(|| default_path(var).filter(|path| path.is_file())) else {
+        return Ok(TagOptions::default());
+    };
+    let shown = path.display();
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read the settings file {shown}"))?;
+    let mut options = parse_file(&text).with_context(|| format!("the settings file {shown} is wrong"))?;
+    // Names in a file mean the same wherever the command is started.
+    let folder = path.parent().unwrap_or(Path::new(""));
+    options.model = options.model.map(|model| folder.join(model));
+    options.out = options.out.map(|out| if out.as_os_str() == "-" { out } else { folder.join(out) });
+    Ok(options)
+}
+
+fn parse_file(text: &str) -> Result<TagOptions> {
+    Ok(toml::from_str::<SettingsFile>(text)?.tag)
+}
+
+/// Where the settings file lies unless it is named: the XDG rule, and `%APPDATA%` where there is no home.
+fn default_path(var: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    let folder = var("XDG_CONFIG_HOME")
+        .filter(|path| path.is_absolute())
+        .or_else(|| var("HOME").filter(|path| path.is_absolute()).map(|home| home.join(".config")))
+        .or_else(|| var("APPDATA"))?;
+    Some(folder.join("earmark").join("config.toml"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(options: TagOptions, file: TagOptions) -> Result<TagSettings> {
+        TagSettings::resolve(TagArgs { paths: vec!["a.wav".into()], options }, file)
+    }
+
+    fn refused(options: TagOptions) -> String {
+        // The same validator whichever the source.
+        let from_file = resolve(TagOptions::default(), options.clone()).expect_err("refused").to_string();
+        let from_flag = resolve(options, TagOptions::default()).expect_err("refused").to_string();
+        assert_eq!(from_file, from_flag);
+        from_flag
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let flags = TagOptions { top_n: Some(3), quiet: Some(false), ..TagOptions::default() };
+        let file = parse_file("[tag]\ntop-n = 7\nhop-secs = 1\nquiet = true\nformat = 'csv'\n").expect("valid");
+        let settings = resolve(flags, file).expect("valid");
+        assert_eq!(settings.top_n, 3);
+        assert!(!settings.quiet);
+        assert_eq!(settings.hop.samples(), 19_683);
+        assert_eq!(settings.format, Format::Csv);
+        assert!(settings.progress);
+    }
+
+    #[test]
+    fn a_hop_off_the_grid_is_rounded_and_said() {
+        let settings = |hop_secs| resolve(TagOptions { hop_secs, ..TagOptions::default() }, TagOptions::default());
+        let note = |secs| settings(Some(secs)).expect("valid").hop_note;
+        assert_eq!(settings(None).expect("valid").hop, Hop::DEFAULT);
+        assert_eq!(note(0.298), None);
+        let said = note(0.5).expect("said");
+        assert!(said.contains("0.5 s") && said.contains("0.298 s") && said.contains("6561"), "{said}");
+        assert!(note(60.0).expect("said").contains("2.678 s"));
+        assert!(note(1e-9).expect("said").contains("0.011 s"));
+    }
+
+    #[test]
+    fn broken_rules_name_option_and_value() {
+        let none = TagOptions::default;
+        for secs in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(refused(TagOptions { hop_secs: Some(secs), ..none() }).starts_with("hop-secs is "));
+        }
+        assert!(refused(TagOptions { top_n: Some(0), ..none() }).contains("top-n is 0"));
+        assert!(refused(TagOptions { min_confidence: Some(1.01), ..none() }).contains("1.01"));
+        assert!(refused(TagOptions { jobs: Some(-4), ..none() }).contains("jobs is -4"));
+        assert!(refused(TagOptions { device: Some("cuda".into()), ..none() }).contains("'cuda'"));
+        assert!(refused(TagOptions { device: Some("wgpu:x".into()), ..none() }).contains("'wgpu:x'"));
+    }
+
+    #[test]
+    fn unknown_names_in_the_file_are_refused() {
+        let message = |text: &str| parse_file(text).expect_err("refused").to_string();
+        assert!(message("[tag]\nhop_secs = 1").contains("hop_secs"));
+        assert!(message("hop-secs = 1").contains("unknown field"));
+        assert!(message("[tag]\nformat = 'xml'").contains("xml"));
+    }
+
+    #[test]
+    fn names_in_the_file_are_relative_to_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("my.toml");
+        fs::write(&path, "[tag]\nmodel = 'm.safetensors'\nout = '-'\n").expect("written");
+        let options = read_file(Some(&path), |_| None).expect("valid");
+        assert_eq!(options.model, Some(folder.path().join("m.safetensors")));
+        assert_eq!(options.out, Some("-".into()));
+        assert!(read_file(Some(&folder.path().join("absent.toml")), |_| None).is_err());
+        assert_eq!(read_file(None, |_| Some(folder.path().into())).expect("no file is fine"), TagOptions::default());
+    }
+
+    #[test]
+    fn the_default_file_follows_xdg() {
+        let home = std::env::temp_dir();
+        let with_home = default_path(|name| (name == "HOME").then(|| home.clone()));
+        assert_eq!(with_home, Some(home.join(".config/earmark/config.toml")));
+        let with_xdg = default_path(|name| (name != "APPDATA").then(|| home.join(name)));
+        assert_eq!(with_xdg, Some(home.join("XDG_CONFIG_HOME/earmark/config.toml")));
+        assert_eq!(default_path(|_| None), None);
+    }
+}

@@ -1,0 +1,451 @@
+//! The inference model: safetensors with everything needed to run it and to know where it came from.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::io::{Read, Write};
+use std::path::Path;
+
+use half::f16;
+use safetensors::tensor::{Dtype, SafeTensors, View};
+use serde::{Deserialize, Serialize};
+
+use crate::weights::{Architecture, ConvWeights, LinearWeights, NUM_MODULES, Weights};
+use crate::{SAMPLE_RATE_HZ, WINDOW_SAMPLES};
+
+/// Version of the file format this build reads and writes.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Largest model file that is read, in bytes: many times the size of the largest network.
+pub const MAX_FILE_BYTES: u64 = 256 << 20;
+
+/// Key of the JSON metadata in the safetensors header.
+const METADATA_KEY: &str = "earmark";
+
+/// A model: what an engine is built from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    /// Everything but the numbers.
+    pub metadata: ModelMetadata,
+    /// The numbers.
+    pub weights: Weights,
+}
+
+/// What a model file says of itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelMetadata {
+    /// [`FORMAT_VERSION`] at the time of writing.
+    pub format_version: u32,
+    /// Short name, e.g. `earmark-open-1`.
+    pub name: String,
+    /// Shape of the networks.
+    pub architecture: Architecture,
+    /// Tag names in the order of the logits.
+    pub tags: Vec<String>,
+    /// Decision threshold per tag on the clip probability, in the order of `tags`.
+    pub thresholds: Vec<f32>,
+    /// Sample rate of the waveform in Hz.
+    pub sample_rate_hz: u32,
+    /// Samples in a window.
+    pub window_samples: usize,
+    /// How the model was made: data hashes, split, seed, stage configuration, commit. Free-form JSON.
+    pub training: serde_json::Value,
+    /// Measured quality, e.g. `{"test": {"roc_auc_macro": ..}}`. Free-form JSON.
+    pub metrics: serde_json::Value,
+    /// Licence of the weights (SPDX expression).
+    pub licence: String,
+}
+
+/// Why a model file was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not a model this build can use.
+    #[error("{origin}: {reason}")]
+    Invalid {
+        /// File or source of the bytes.
+        origin: String,
+        /// The rule that is broken, the offending value and the way out.
+        reason: String,
+    },
+}
+
+impl ModelError {
+    fn invalid(origin: &str, reason: impl Into<String>) -> Self {
+        Self::Invalid { origin: origin.to_owned(), reason: reason.into() }
+    }
+
+    fn io(path: &Path, source: std::io::Error) -> Self {
+        Self::Io { path: path.display().to_string(), source }
+    }
+}
+
+impl ModelMetadata {
+    /// Checks everything that an engine or a screen relies on.
+    ///
+    /// # Errors
+    /// The rule that is broken, with the offending value.
+    fn validate(&self) -> Result<(), String> {
+        if self.format_version != FORMAT_VERSION {
+            return Err(format!(
+                "format version {} where this build reads {FORMAT_VERSION}; {}",
+                self.format_version,
+                if self.format_version > FORMAT_VERSION { "update Earmark" } else { "export the model again" }
+            ));
+        }
+        self.architecture.validate()?;
+        let num_tags = self.architecture.num_tags;
+        if self.tags.len() != num_tags {
+            return Err(format!("{} tag names for {num_tags} outputs", self.tags.len()));
+        }
+        if self.thresholds.len() != num_tags {
+            return Err(format!("{} thresholds for {num_tags} outputs", self.thresholds.len()));
+        }
+        let mut seen = HashSet::new();
+        for tag in &self.tags {
+            if tag.trim().is_empty() || tag.len() > 100 || tag.chars().any(char::is_control) {
+                return Err(format!("tag name {tag:?} is empty, over 100 bytes or holds control characters"));
+            }
+            if !seen.insert(tag) {
+                return Err(format!("tag {tag:?} is listed twice"));
+            }
+        }
+        if let Some(threshold) = self.thresholds.iter().find(|t| !(0.0..=1.0).contains(*t)) {
+            return Err(format!("threshold {threshold} lies outside 0..=1"));
+        }
+        if self.sample_rate_hz != SAMPLE_RATE_HZ || self.window_samples != WINDOW_SAMPLES {
+            return Err(format!(
+                "made for windows of {} samples at {} Hz; this build hears {WINDOW_SAMPLES} at {SAMPLE_RATE_HZ}",
+                self.window_samples, self.sample_rate_hz
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A named parameter and its shape.
+type Entry<T> = (String, Vec<usize>, T);
+
+/// Every tensor of a model in file order: name, shape, values. The one place that knows the names.
+fn entries<'w>(architecture: &Architecture, weights: &'w Weights) -> Vec<Entry<&'w Vec<f32>>> {
+    let mut entries = Vec::new();
+    for (index, conv) in weights.convs.iter().enumerate() {
+        let (inputs, outputs, kernel) = architecture.conv_shape(index);
+        let name = |field: &str| format!("feature_extractor.{index}.{field}");
+        entries.push((name("weight"), vec![outputs, inputs, kernel], &conv.weight));
+        entries.push((name("bias"), vec![outputs], &conv.bias));
+        entries.push((name("gamma"), vec![outputs], &conv.gamma));
+        entries.push((name("beta"), vec![outputs], &conv.beta));
+        entries.push((name("running_mean"), vec![outputs], &conv.running_mean));
+        entries.push((name("running_var"), vec![outputs], &conv.running_var));
+    }
+    for (index, (linear, (inputs, outputs))) in weights.head.iter().zip(architecture.head_shapes()).enumerate() {
+        entries.push((format!("head.{index}.weight"), vec![outputs, inputs], &linear.weight));
+        entries.push((format!("head.{index}.bias"), vec![outputs], &linear.bias));
+    }
+    entries
+}
+
+/// A tensor on its way into a file: matrices as f16, vectors (bias and batch norm, under 1 % of the bytes) as f32.
+struct Stored {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl View for Stored {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+impl Model {
+    /// Checks metadata, the number of layers and every length and value.
+    ///
+    /// # Errors
+    /// [`ModelError::Invalid`] with the first rule that is broken.
+    pub fn validate(&self) -> Result<(), ModelError> {
+        let refuse = |reason: String| ModelError::invalid(&self.metadata.name, reason);
+        self.metadata.validate().map_err(refuse)?;
+        let architecture = &self.metadata.architecture;
+        let (convs, layers) = (self.weights.convs.len(), self.weights.head.len());
+        if convs != NUM_MODULES || layers != architecture.head_shapes().len() {
+            return Err(refuse(format!(
+                "{convs} convolution modules and {layers} layers in the head where the architecture has {NUM_MODULES} and {}",
+                architecture.head_shapes().len()
+            )));
+        }
+        for (name, shape, values) in entries(architecture, &self.weights) {
+            if values.len() != shape.iter().product::<usize>() {
+                return Err(refuse(format!("{name} has {} values for shape {shape:?}", values.len())));
+            }
+            if let Some(value) = values.iter().find(|v| !v.is_finite()) {
+                return Err(refuse(format!("{name} holds {value}; weights must be finite")));
+            }
+            if name.ends_with("running_var") && values.iter().any(|&v| v < 0.0) {
+                return Err(refuse(format!("{name} holds a negative variance")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The model as the bytes of a file. Equal models give equal bytes.
+    ///
+    /// # Errors
+    /// [`ModelError::Invalid`] if the model breaks a rule or a weight does not fit f16.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, ModelError> {
+        self.validate()?;
+        let refuse = |reason: String| ModelError::invalid(&self.metadata.name, reason);
+        let mut stored = Vec::new();
+        for (name, shape, values) in entries(&self.metadata.architecture, &self.weights) {
+            let (dtype, bytes) = if shape.len() > 1 {
+                let halves: Vec<f16> = values.iter().map(|&v| f16::from_f32(v)).collect();
+                if let Some(index) = halves.iter().position(|h| !h.is_finite()) {
+                    return Err(refuse(format!("{name} holds {}, beyond f16's 65504", values[index])));
+                }
+                (Dtype::F16, halves.iter().flat_map(|h| h.to_le_bytes()).collect())
+            } else {
+                (Dtype::F32, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+            };
+            stored.push((name, Stored { dtype, shape, bytes }));
+        }
+        let json = serde_json::to_string(&self.metadata).map_err(|e| refuse(format!("metadata: {e}")))?;
+        let header = HashMap::from([(METADATA_KEY.to_owned(), json)]);
+        safetensors::serialize(stored, Some(header)).map_err(|e| refuse(e.to_string()))
+    }
+
+    /// Reads a model from the bytes of a file; `origin` names them in errors.
+    ///
+    /// Nothing is allocated that the bytes do not back, whatever they claim.
+    ///
+    /// # Errors
+    /// [`ModelError::Invalid`] with the first rule that is broken.
+    pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<Self, ModelError> {
+        let refuse = |reason: String| ModelError::invalid(origin, reason);
+        let damaged = |e: safetensors::SafeTensorError| refuse(format!("not a readable safetensors file: {e}"));
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
+        let json = header.metadata().as_ref().and_then(|map| map.get(METADATA_KEY)).ok_or_else(|| {
+            refuse(format!(
+                "safetensors without '{METADATA_KEY}' metadata, so not an Earmark model; use `earmark model import`"
+            ))
+        })?;
+        let metadata: ModelMetadata =
+            serde_json::from_str(json).map_err(|e| refuse(format!("metadata is damaged: {e}")))?;
+        metadata.validate().map_err(refuse)?;
+        let tensors = SafeTensors::deserialize(bytes).map_err(damaged)?;
+        let mut reader = Reader { tensors, origin, read: 0 };
+        let architecture = &metadata.architecture;
+        let convs = (0..NUM_MODULES)
+            .map(|index| {
+                let (inputs, outputs, kernel) = architecture.conv_shape(index);
+                let mut vector = |field: &str| reader.read(format!("feature_extractor.{index}.{field}"), &[outputs]);
+                Ok(ConvWeights {
+                    bias: vector("bias")?,
+                    gamma: vector("gamma")?,
+                    beta: vector("beta")?,
+                    running_mean: vector("running_mean")?,
+                    running_var: vector("running_var")?,
+                    weight: reader.read(format!("feature_extractor.{index}.weight"), &[outputs, inputs, kernel])?,
+                })
+            })
+            .collect::<Result<_, ModelError>>()?;
+        let head = architecture
+            .head_shapes()
+            .into_iter()
+            .enumerate()
+            .map(|(index, (inputs, outputs))| {
+                Ok(LinearWeights {
+                    weight: reader.read(format!("head.{index}.weight"), &[outputs, inputs])?,
+                    bias: reader.read(format!("head.{index}.bias"), &[outputs])?,
+                })
+            })
+            .collect::<Result<_, ModelError>>()?;
+        if reader.read != reader.tensors.len() {
+            return Err(refuse(format!(
+                "{} tensors where the architecture has {}; the file belongs to another network",
+                reader.tensors.len(),
+                reader.read
+            )));
+        }
+        let model = Self { metadata, weights: Weights { convs, head } };
+        model.validate().map_err(|e| match e {
+            ModelError::Invalid { reason, .. } => refuse(reason),
+            other @ ModelError::Io { .. } => other,
+        })?;
+        Ok(model)
+    }
+
+    /// Reads a model file.
+    ///
+    /// # Errors
+    /// [`ModelError::Io`] if it cannot be read, [`ModelError::Invalid`] if it is not a model.
+    pub fn load(path: &Path) -> Result<Self, ModelError> {
+        let io = |e| ModelError::io(path, e);
+        let file = std::fs::File::open(path).map_err(io)?;
+        let mut bytes = Vec::new();
+        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
+        let origin = path.display().to_string();
+        if bytes.len() as u64 > MAX_FILE_BYTES {
+            return Err(ModelError::invalid(&origin, format!("larger than {MAX_FILE_BYTES} bytes, so not a model")));
+        }
+        Self::from_bytes(&bytes, &origin)
+    }
+
+    /// Writes a model file atomically: a temporary file in the same folder, then a rename.
+    ///
+    /// # Errors
+    /// [`ModelError::Io`] if it cannot be written, [`ModelError::Invalid`] if the model breaks a rule.
+    pub fn save(&self, path: &Path) -> Result<(), ModelError> {
+        let bytes = self.to_bytes()?;
+        let io = |e| ModelError::io(path, e);
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut builder = tempfile::Builder::new();
+        // Readable by whom the user's mask lets, as a file that is written plainly.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut file = builder.tempfile_in(folder).map_err(io)?;
+        file.write_all(&bytes).map_err(io)?;
+        file.as_file().sync_all().map_err(io)?;
+        file.persist(path).map_err(|e| io(e.error))?;
+        Ok(())
+    }
+}
+
+/// Reads tensors by name and counts them.
+struct Reader<'a> {
+    tensors: SafeTensors<'a>,
+    origin: &'a str,
+    read: usize,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, name: String, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
+        let refuse = |reason: String| ModelError::invalid(self.origin, reason);
+        let tensor = self.tensors.tensor(&name).map_err(|_| refuse(format!("tensor {name} is missing")))?;
+        if tensor.shape() != shape {
+            return Err(refuse(format!("tensor {name} has shape {:?} instead of {shape:?}", tensor.shape())));
+        }
+        let bytes = tensor.data();
+        let values = match tensor.dtype() {
+            Dtype::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+            Dtype::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+            other => return Err(refuse(format!("tensor {name} is {other:?}; only F16 and F32 are read"))),
+        };
+        self.read += 1;
+        Ok(values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model() -> Model {
+        crate::engine::test_model(Some(24), 3)
+    }
+
+    #[test]
+    fn bytes_survive_a_round_trip_and_are_stable() {
+        let first = Model::from_bytes(&model().to_bytes().expect("valid"), "first").expect("readable");
+        let bytes = first.to_bytes().expect("valid");
+        assert_eq!(Model::from_bytes(&bytes, "second").expect("readable"), first);
+        assert_eq!(first.to_bytes().expect("valid"), bytes);
+        assert_eq!(first.metadata, model().metadata);
+    }
+
+    #[test]
+    fn weights_are_stored_within_half_precision() {
+        let original = model();
+        let read = Model::from_bytes(&original.to_bytes().expect("valid"), "test").expect("readable");
+        for (a, b) in original.weights.convs.iter().zip(&read.weights.convs) {
+            assert_eq!(a.running_var, b.running_var);
+            for (a, b) in a.weight.iter().zip(&b.weight) {
+                assert!((a - b).abs() <= a.abs() * 4.9e-4 + 1e-7, "{a} became {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_truncation_is_an_error() {
+        let bytes = model().to_bytes().expect("valid");
+        for end in (0..bytes.len()).step_by(bytes.len() / 97).chain([bytes.len() - 1]) {
+            let error = Model::from_bytes(&bytes[..end], "cut.safetensors").expect_err("truncated");
+            assert!(error.to_string().starts_with("cut.safetensors: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_claims_terabytes_is_refused_without_allocating_them() {
+        let mut bytes = (u64::MAX / 2).to_le_bytes().to_vec();
+        bytes.extend(b"{}");
+        assert!(Model::from_bytes(&bytes, "claim").is_err());
+    }
+
+    type Damage = fn(&mut Model);
+
+    #[test]
+    fn each_broken_rule_is_named() {
+        let cases: [(Damage, &str); 8] = [
+            (|m| m.metadata.format_version = 9, "format version 9"),
+            (|m| m.metadata.tags[1] = m.metadata.tags[0].clone(), "listed twice"),
+            (|m| m.metadata.tags[0] = "a\nb".into(), "control characters"),
+            (|m| m.metadata.thresholds[0] = f32::NAN, "threshold NaN"),
+            (|m| m.metadata.architecture.widths[3] = 1 << 40, "width of module 4"),
+            (|m| m.metadata.sample_rate_hz = 44_100, "44100 Hz"),
+            (|m| m.weights.convs[2].weight[5] = f32::INFINITY, "must be finite"),
+            (|m| m.weights.convs[2].running_var[0] = -1.0, "negative variance"),
+        ];
+        for (damage, expected) in cases {
+            let mut model = model();
+            damage(&mut model);
+            let message = model.to_bytes().expect_err("broken").to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_tensor_of_another_shape_is_refused_by_name() {
+        let bytes = model().to_bytes().expect("valid");
+        let text = String::from_utf8_lossy(&bytes[8..]).into_owned();
+        let header_end = text.find("}}").expect("header") + 2;
+        let swapped = text[..header_end]
+            .replace("\"widths\":[8,", "\"widths\":[9,")
+            .replace("\\\"widths\\\":[8,", "\\\"widths\\\":[9,");
+        assert_ne!(swapped, text[..header_end], "the header holds the widths");
+        let mut damaged = bytes.clone();
+        damaged[8..8 + header_end].copy_from_slice(swapped.as_bytes());
+        let message = Model::from_bytes(&damaged, "swapped").expect_err("shape").to_string();
+        assert!(message.contains("feature_extractor.0.bias") && message.contains("[9]"), "{message}");
+    }
+
+    #[test]
+    fn saving_replaces_the_file_or_leaves_it() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("model.safetensors");
+        model().save(&path).expect("saved");
+        let before = std::fs::read(&path).expect("there");
+        let mut broken = model();
+        broken.metadata.tags.pop();
+        assert!(broken.save(&path).is_err());
+        assert_eq!(std::fs::read(&path).expect("still there"), before);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("folder").count(), 1);
+    }
+}

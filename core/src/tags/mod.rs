@@ -1,0 +1,22 @@
+//! From logits per window to what a person reads: tags of a clip and segments over time.
+//!
+//! ```text
+//! logits [num_tags] -> sigmoid -> Taggram [num_windows, num_tags] -+-> clip_probabilities [num_tags] -> top
+//! samples -> SilenceGate: was there anything to hear? -------------+-> segments with hysteresis in seconds
+//!                                                                  +-> downsampled, for a line on a screen
+//! ```
+//!
+//! Nothing here fails on numbers: a probability that is not a number is below every threshold. Only a
+//! [`TagVocabulary`] can be refused.
+
+mod clip;
+mod segments;
+mod silence;
+mod taggram;
+mod vocabulary;
+
+pub use clip::{ClipProbabilities, TagConfidence, sigmoid, top};
+pub use segments::{Hysteresis, Segment};
+pub use silence::{SILENCE_PEAK, SilenceGate};
+pub use taggram::{Taggram, Window};
+pub use vocabulary::{TagVocabulary, VocabularyError};

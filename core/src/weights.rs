@@ -1,0 +1,118 @@
+//! The parameters of a tagger as plain `f32` vectors: what model files hold, engines fold and Burn modules load.
+//!
+//! Layouts are PyTorch's (`[out, in, kernel]` for convolutions, `[out, in]` for fully connected layers), row-major.
+
+use serde::{Deserialize, Serialize};
+
+/// Convolution modules in SampleCNN (table 3.1).
+pub const NUM_MODULES: usize = 11;
+
+/// Output channels of the eleven modules at full width (table 3.1).
+pub const FULL_WIDTHS: [usize; NUM_MODULES] = [128, 128, 128, 256, 256, 256, 256, 256, 256, 512, 512];
+
+/// Largest width a model may declare for any layer; bounds what a hostile model file can make us allocate.
+pub const MAX_WIDTH: usize = 4096;
+
+/// The shape of a tagger: SampleCNN and the head on its embedding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Architecture {
+    /// Output channels of each convolution module; the last is the embedding's length.
+    pub widths: [usize; NUM_MODULES],
+    /// Kernel of the last module: 3 (CLMR's code) or 1 (table 3.1).
+    pub last_kernel: usize,
+    /// Hidden units of the head: `None` is one fully connected layer (the supervised reference), `Some(n)` the thesis'
+    /// label predictor, two layers with ReLU between.
+    pub head_hidden: Option<usize>,
+    /// Outputs of the head.
+    pub num_tags: usize,
+}
+
+impl Architecture {
+    /// SampleCNN with every width multiplied by `width` (1.0 is table 3.1) and rounded to a multiple of 8.
+    pub fn scaled(width: f64, last_kernel: usize, head_hidden: Option<usize>, num_tags: usize) -> Self {
+        let widths = FULL_WIDTHS.map(|full| (((full as f64 * width) / 8.0).round() as usize).max(1) * 8);
+        Self { widths, last_kernel, head_hidden, num_tags }
+    }
+
+    /// Length of the embedding.
+    pub fn embedding_len(&self) -> usize {
+        self.widths[NUM_MODULES - 1]
+    }
+
+    /// `(in, out, kernel)` of module `index` (0-based).
+    pub fn conv_shape(&self, index: usize) -> (usize, usize, usize) {
+        let input = if index == 0 { 1 } else { self.widths[index - 1] };
+        let kernel = if index == NUM_MODULES - 1 { self.last_kernel } else { 3 };
+        (input, self.widths[index], kernel)
+    }
+
+    /// `(in, out)` of each fully connected layer of the head.
+    pub fn head_shapes(&self) -> Vec<(usize, usize)> {
+        match self.head_hidden {
+            None => vec![(self.embedding_len(), self.num_tags)],
+            Some(hidden) => vec![(self.embedding_len(), hidden), (hidden, self.num_tags)],
+        }
+    }
+
+    /// Checks every size against what an engine can run.
+    ///
+    /// # Errors
+    /// The rule that is broken, with the offending value.
+    pub fn validate(&self) -> Result<(), String> {
+        let in_range = |name: &str, value: usize| {
+            (1..=MAX_WIDTH)
+                .contains(&value)
+                .then_some(())
+                .ok_or_else(|| format!("{name} is {value}; it must be between 1 and {MAX_WIDTH}"))
+        };
+        for (index, &width) in self.widths.iter().enumerate() {
+            in_range(&format!("width of module {}", index + 1), width)?;
+        }
+        if let Some(hidden) = self.head_hidden {
+            in_range("head_hidden", hidden)?;
+        }
+        in_range("num_tags", self.num_tags)?;
+        if self.last_kernel != 1 && self.last_kernel != 3 {
+            return Err(format!("last_kernel is {}; it must be 1 or 3", self.last_kernel));
+        }
+        Ok(())
+    }
+}
+
+/// One convolution module: convolution and batch norm.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConvWeights {
+    /// `[out, in, kernel]`.
+    pub weight: Vec<f32>,
+    /// `[out]`.
+    pub bias: Vec<f32>,
+    /// Batch norm's scale, `[out]`.
+    pub gamma: Vec<f32>,
+    /// Batch norm's offset, `[out]`.
+    pub beta: Vec<f32>,
+    /// Batch norm's running mean, `[out]`.
+    pub running_mean: Vec<f32>,
+    /// Batch norm's running variance, `[out]`.
+    pub running_var: Vec<f32>,
+}
+
+/// One fully connected layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinearWeights {
+    /// `[out, in]`.
+    pub weight: Vec<f32>,
+    /// `[out]`.
+    pub bias: Vec<f32>,
+}
+
+/// Every parameter of a tagger. Vector lengths agree with the architecture they travel with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights {
+    /// The eleven modules of the feature extractor.
+    pub convs: Vec<ConvWeights>,
+    /// The head: one or two fully connected layers with ReLU between.
+    pub head: Vec<LinearWeights>,
+}
+
+/// Batch norm's epsilon, PyTorch's and Burn's default.
+pub const BATCH_NORM_EPSILON: f32 = 1e-5;

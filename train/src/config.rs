@@ -1,0 +1,376 @@
+//! What a run is made of: one TOML file, saved with the run. Unknown keys are refused; [`Config::validate`] is the one
+//! place that checks values, whether they came from the file or from `--set`.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use earmark_core::weights::Architecture;
+use serde::{Deserialize, Serialize};
+
+/// Configuration of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Fixes initial weights, order of clips, crops and augmentation.
+    pub seed: u64,
+    /// Size of the network.
+    pub model: ModelConfig,
+    /// What the network is asked to say.
+    pub data: DataConfig,
+    /// The supervised reference: feature extractor and head on tag targets.
+    pub supervised: SupervisedConfig,
+    /// What happens to a window on its way into a batch; everything is off unless named.
+    #[serde(default)]
+    pub augment: AugmentConfig,
+}
+
+/// Size of the network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Factor on the widths of SampleCNN's table 3.1 (1.0 is the table).
+    pub width: f64,
+    /// Kernel of the last module: 3 (CLMR's code) or 1 (table 3.1).
+    pub last_kernel: usize,
+    /// Hidden units of the head; left out, the head is one fully connected layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_hidden: Option<usize>,
+}
+
+/// Where training targets come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Targets {
+    /// 0 or 1 from the annotation file.
+    Hard,
+    /// A teacher's probabilities.
+    Soft,
+}
+
+/// What the network is asked to say of a crop. With soft targets:
+/// `hard_share * annotation + (1 - hard_share) * (clip_share * clip + (1 - clip_share) * nearest window)`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Where training targets come from.
+    pub targets: Targets,
+    /// Share of the clip's probabilities in the teacher's part; the rest are those of the teacher's window nearest to
+    /// the crop.
+    #[serde(default = "one")]
+    pub clip_share: f64,
+    /// Share of the annotation in a soft target.
+    #[serde(default)]
+    pub hard_share: f64,
+}
+
+/// Stage `supervised`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SupervisedConfig {
+    /// Passes over the training clips, one random crop of each clip per pass.
+    pub epochs: usize,
+    /// Windows per step.
+    pub batch: usize,
+    /// Adam's learning rate after warm-up; falls to zero along a cosine.
+    pub learning_rate: f64,
+    /// Epochs over which the learning rate rises linearly from zero.
+    #[serde(default)]
+    pub warmup_epochs: f64,
+    /// Decoupled weight decay (AdamW); 0 is plain Adam.
+    #[serde(default)]
+    pub weight_decay: f64,
+    /// Decay of the moving average of the weights, which is then what is validated and exported; 0 is off.
+    #[serde(default)]
+    pub ema_decay: f64,
+    /// Share of the embedding that is dropped before the head.
+    #[serde(default)]
+    pub dropout: f64,
+    /// Which measure on the validation split picks the best weights.
+    #[serde(default)]
+    pub best_by: BestBy,
+    /// Positives in the validation split that a tag needs to count in that measure: with few, chance decides.
+    #[serde(default = "one_positive")]
+    pub best_min_positives: usize,
+    /// Epochs between validations; the last epoch is always validated.
+    #[serde(default = "one_epoch")]
+    pub validate_every_epochs: usize,
+    /// Steps between checkpoints, besides the one after each validation; 0 is off.
+    #[serde(default)]
+    pub checkpoint_every_steps: u64,
+}
+
+/// Measure that picks the best weights, on clip probabilities of the validation split.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BestBy {
+    /// Macro ROC-AUC.
+    RocAucMacro,
+    /// Macro average precision.
+    AveragePrecisionMacro,
+    /// The sum of both.
+    #[default]
+    Sum,
+}
+
+/// What happens to a window on its way into a batch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AugmentConfig {
+    /// Range of a factor on the samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gain: Option<[f32; 2]>,
+    /// Probability of turning the waveform over.
+    #[serde(default)]
+    pub polarity_probability: f64,
+    /// Largest change of speed (and so of pitch) in percent, up or down.
+    #[serde(default)]
+    pub speed_percent: f64,
+    /// Low-pass or high-pass filtering.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<FilterConfig>,
+    /// Mixing with another clip, targets included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mixup: Option<MixupConfig>,
+    /// White noise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub white_noise: Option<WhiteNoiseConfig>,
+    /// Recorded noise; the targets stay the music's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded_noise: Option<RecordedNoiseConfig>,
+}
+
+/// A low-pass or a high-pass (each in half of the cases) of second order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilterConfig {
+    /// Probability per window.
+    pub probability: f64,
+    /// Range of the low-pass' corner frequency, drawn evenly on a logarithmic scale.
+    pub low_pass_hz: [f32; 2],
+    /// Range of the high-pass' corner frequency, drawn likewise.
+    pub high_pass_hz: [f32; 2],
+}
+
+/// `window = (1 - share) * window + share * other`, targets likewise (Zhang et al., 2018).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MixupConfig {
+    /// Probability per window.
+    pub probability: f64,
+    /// The other clip's share is drawn evenly between 0 and this.
+    pub max_share: f32,
+}
+
+/// White noise at a random signal-to-noise ratio.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhiteNoiseConfig {
+    /// Probability per window.
+    pub probability: f64,
+    /// Range of the signal-to-noise ratio.
+    pub snr_db: [f32; 2],
+}
+
+/// Recorded noise at a random signal-to-noise ratio.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedNoiseConfig {
+    /// Folder of noise recordings, relative to the data folder; searched recursively.
+    pub folder: String,
+    /// Probability per window.
+    pub probability: f64,
+    /// Range of the signal-to-noise ratio.
+    pub snr_db: [f32; 2],
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn one_positive() -> usize {
+    1
+}
+
+fn one_epoch() -> usize {
+    1
+}
+
+impl Config {
+    /// Reads a TOML file, applies `key=value` overrides (`supervised.epochs=3`) and validates.
+    ///
+    /// # Errors
+    /// Names the file, the key and the rule.
+    pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("{}: cannot be read; configurations ship in train/configs", path.display()))?;
+        Self::parse(&text, overrides).with_context(|| format!("{}", path.display()))
+    }
+
+    /// Parses TOML text, applies overrides and validates.
+    ///
+    /// # Errors
+    /// Names the key and the rule.
+    pub fn parse(text: &str, overrides: &[String]) -> Result<Self> {
+        let config: Self = if overrides.is_empty() {
+            toml::from_str(text)?
+        } else {
+            let mut table: toml::Table = toml::from_str(text)?;
+            for item in overrides {
+                set(&mut table, item).with_context(|| format!("--set {item}"))?;
+            }
+            table.try_into()?
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The configuration as the TOML text that [`parse`](Self::parse) reads.
+    ///
+    /// # Errors
+    /// Never for a configuration that was parsed.
+    pub fn to_toml(&self) -> Result<String> {
+        Ok(toml::to_string(self)?)
+    }
+
+    /// Shape of the network for `num_tags` tags.
+    pub fn architecture(&self, num_tags: usize) -> Architecture {
+        Architecture::scaled(self.model.width, self.model.last_kernel, self.model.head_hidden, num_tags)
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// Names the key, its value and the range it must lie in.
+    pub fn validate(&self) -> Result<()> {
+        within("model.width", self.model.width, 0.01..=8.0)?;
+        self.architecture(1).validate().map_err(|rule| anyhow::anyhow!("model: {rule}"))?;
+
+        within("data.clip_share", self.data.clip_share, 0.0..=1.0)?;
+        within("data.hard_share", self.data.hard_share, 0.0..=1.0)?;
+        if self.data.targets == Targets::Hard && (self.data.clip_share, self.data.hard_share) != (1.0, 0.0) {
+            bail!("data.clip_share and data.hard_share mix soft targets; leave them out with data.targets = \"hard\"");
+        }
+
+        let stage = &self.supervised;
+        within("supervised.epochs", stage.epochs as f64, 1.0..=1e6)?;
+        within("supervised.batch", stage.batch as f64, 2.0..=4096.0)?;
+        within("supervised.learning_rate", stage.learning_rate, 1e-9..=1.0)?;
+        within("supervised.warmup_epochs", stage.warmup_epochs, 0.0..=stage.epochs as f64)?;
+        within("supervised.weight_decay", stage.weight_decay, 0.0..=1.0)?;
+        within("supervised.ema_decay", stage.ema_decay, 0.0..=0.999_999)?;
+        within("supervised.dropout", stage.dropout, 0.0..=0.95)?;
+        within("supervised.best_min_positives", stage.best_min_positives as f64, 1.0..=1e6)?;
+        within("supervised.validate_every_epochs", stage.validate_every_epochs as f64, 1.0..=1e6)?;
+
+        let augment = &self.augment;
+        if let Some(gain) = augment.gain {
+            range("augment.gain", gain, 0.001..=100.0)?;
+        }
+        within("augment.polarity_probability", augment.polarity_probability, 0.0..=1.0)?;
+        within("augment.speed_percent", augment.speed_percent, 0.0..=20.0)?;
+        if let Some(filter) = &augment.filter {
+            within("augment.filter.probability", filter.probability, 0.0..=1.0)?;
+            range("augment.filter.low_pass_hz", filter.low_pass_hz, 20.0..=11_000.0)?;
+            range("augment.filter.high_pass_hz", filter.high_pass_hz, 20.0..=11_000.0)?;
+        }
+        if let Some(mixup) = &augment.mixup {
+            within("augment.mixup.probability", mixup.probability, 0.0..=1.0)?;
+            within("augment.mixup.max_share", f64::from(mixup.max_share), 0.0..=0.5)?;
+        }
+        if let Some(noise) = &augment.white_noise {
+            within("augment.white_noise.probability", noise.probability, 0.0..=1.0)?;
+            range("augment.white_noise.snr_db", noise.snr_db, -30.0..=100.0)?;
+        }
+        if let Some(noise) = &augment.recorded_noise {
+            within("augment.recorded_noise.probability", noise.probability, 0.0..=1.0)?;
+            range("augment.recorded_noise.snr_db", noise.snr_db, -30.0..=100.0)?;
+        }
+        Ok(())
+    }
+}
+
+/// Sets `a.b=value` in `table`, where `value` is TOML or, failing that, a bare string.
+fn set(table: &mut toml::Table, item: &str) -> Result<()> {
+    let (key, text) = item.split_once('=').context("expected key=value")?;
+    let value = toml::from_str::<toml::Table>(&format!("value = {text}"))
+        .ok()
+        .and_then(|mut parsed| parsed.remove("value"))
+        .unwrap_or_else(|| toml::Value::String(text.to_owned()));
+    let mut parts: Vec<&str> = key.trim().split('.').collect();
+    let last = parts.pop().filter(|part| !part.is_empty()).context("the key is empty")?;
+    let mut at = table;
+    for part in parts {
+        at = at
+            .entry(part)
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+            .as_table_mut()
+            .with_context(|| format!("{part} is a value, not a table"))?;
+    }
+    at.insert(last.to_owned(), value);
+    Ok(())
+}
+
+fn within(key: &str, value: f64, allowed: RangeInclusive<f64>) -> Result<()> {
+    if !allowed.contains(&value) {
+        bail!("{key} is {value}; it must be between {} and {}", allowed.start(), allowed.end());
+    }
+    Ok(())
+}
+
+fn range(key: &str, [low, high]: [f32; 2], allowed: RangeInclusive<f32>) -> Result<()> {
+    if !(allowed.contains(&low) && allowed.contains(&high) && low <= high) {
+        let (min, max) = (allowed.start(), allowed.end());
+        bail!("{key} is [{low}, {high}]; it must be [low, high] between {min} and {max}");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = "seed = 1\n[model]\nwidth = 0.25\nlast_kernel = 3\n[data]\ntargets = \"soft\"\n\
+        [supervised]\nepochs = 2\nbatch = 16\nlearning_rate = 1e-3\n";
+
+    fn refused(overrides: &[&str]) -> String {
+        let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
+        format!("{:#}", Config::parse(MINIMAL, &overrides).expect_err("must be refused"))
+    }
+
+    #[test]
+    fn shipped_configurations_are_valid() {
+        for text in [include_str!("../configs/smoke.toml"), include_str!("../configs/open-corpus.toml")] {
+            Config::parse(text, &[]).expect("a shipped configuration");
+        }
+    }
+
+    #[test]
+    fn what_is_saved_reads_back_the_same() {
+        let config = Config::parse(include_str!("../configs/open-corpus.toml"), &[]).expect("valid");
+        assert_eq!(Config::parse(&config.to_toml().expect("TOML"), &[]).expect("valid"), config);
+    }
+
+    #[test]
+    fn overrides_reach_every_level() {
+        let overrides = ["seed=7", "supervised.learning_rate=5e-4", "augment.gain=[0.5, 1.0]", "data.targets=hard"];
+        let config = Config::parse(MINIMAL, &overrides.map(str::to_owned)).expect("valid");
+        assert_eq!(config.seed, 7);
+        assert!((config.supervised.learning_rate - 5e-4).abs() < 1e-12);
+        assert_eq!(config.augment.gain, Some([0.5, 1.0]));
+        assert_eq!(config.data.targets, Targets::Hard);
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_rule() {
+        assert!(refused(&["supervised.epochs=0"]).contains("supervised.epochs is 0; it must be between 1"));
+        assert!(refused(&["supervised.batch=1"]).contains("supervised.batch is 1"));
+        assert!(refused(&["model.last_kernel=2"]).contains("last_kernel is 2"));
+        assert!(refused(&["augment.gain=[1.0, 0.5]"]).contains("augment.gain is [1, 0.5]"));
+        assert!(refused(&["supervised.learning_rate=nan"]).contains("learning_rate is NaN"));
+        assert!(refused(&["data.targets=hard", "data.hard_share=0.5"]).contains("hard_share"));
+        assert!(refused(&["supervised.epoch=3"]).contains("unknown field `epoch`"));
+        assert!(refused(&["seed"]).contains("key=value"));
+        assert!(refused(&["seed.x=1"]).contains("not a table"));
+    }
+}

@@ -1,0 +1,57 @@
+//! From a run to the model file that engines read.
+
+use anyhow::Result;
+use earmark_core::model_file::{FORMAT_VERSION, Model, ModelMetadata};
+use earmark_core::weights::{Architecture, Weights};
+use earmark_core::{SAMPLE_RATE_HZ, WINDOW_SAMPLES};
+use serde_json::json;
+
+use crate::eval::thresholds::{DEFAULT_THRESHOLD, LOWEST_THRESHOLD};
+use crate::run::RunFolder;
+use crate::stages::supervised::{self, Which};
+
+/// A model around weights whose training is not over: what the engine needs, default thresholds, nothing about its
+/// origin.
+pub fn untrained_model(architecture: &Architecture, weights: Weights, tags: Vec<String>) -> Model {
+    let metadata = ModelMetadata {
+        format_version: FORMAT_VERSION,
+        name: "training".to_owned(),
+        architecture: architecture.clone(),
+        thresholds: vec![DEFAULT_THRESHOLD; tags.len()],
+        tags,
+        sample_rate_hz: SAMPLE_RATE_HZ,
+        window_samples: WINDOW_SAMPLES,
+        training: json!(null),
+        metrics: json!(null),
+        licence: String::new(),
+    };
+    Model { metadata, weights }
+}
+
+/// The model file of a run: its best or newest weights, thresholds chosen on the validation split, what it was trained
+/// from and how it measures there.
+///
+/// # Errors
+/// If the run has not been validated yet or cannot be read.
+pub fn model_of_run(run: &RunFolder, which: Which, name: &str, licence: &str) -> Result<Model> {
+    let found = supervised::validated(run, which)?;
+    let identity = run.identity()?;
+    let mut model = untrained_model(&found.architecture, found.weights, identity.tags.clone());
+    name.clone_into(&mut model.metadata.name);
+    licence.clone_into(&mut model.metadata.licence);
+    let thresholds = found.validation.thresholds.iter();
+    model.metadata.thresholds = thresholds.map(|threshold| threshold.max(LOWEST_THRESHOLD)).collect();
+    model.metadata.training = json!({
+        "identity": identity,
+        "config": run.config()?,
+        "epoch": found.validation.epoch,
+        "threshold_choices": found.validation.threshold_choices,
+    });
+    model.metadata.metrics = json!({ "valid": { "clip": found.validation.metrics } });
+    Ok(model)
+}
+
+/// Number of values in a model's weights, batch norm's statistics included.
+pub fn num_parameters(model: &Model) -> usize {
+    crate::weights::to_bytes(&model.weights).len() / 4
+}

@@ -1,0 +1,320 @@
+//! The binary `train`: parses the command line, calls the library, prints.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use earmark_core::engine::CpuEngine;
+use earmark_core::model_file::Model;
+use earmark_train::config::Config;
+use earmark_train::data::mtat::Split;
+use earmark_train::dataset::{self, Dataset};
+use earmark_train::eval::{self, report, report::Report};
+use earmark_train::export;
+use earmark_train::progress::Progress;
+use earmark_train::run::RunFolder;
+use earmark_train::stages::supervised::{self, Outcome, Which};
+
+/// Trains Earmark's networks and measures them.
+///
+/// Exit codes: 0 done (or interrupted with its state saved), 1 failed, 2 wrong usage or configuration.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    train: TrainArgs,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Stage {
+    /// The supervised reference: feature extractor and head on tag targets.
+    Supervised,
+}
+
+#[derive(Args)]
+struct TrainArgs {
+    /// What to train.
+    #[arg(long, required = true)]
+    stage: Option<Stage>,
+    /// TOML configuration; train/configs has some. Not needed with --resume.
+    #[arg(long, value_name = "FILE", required_unless_present = "resume")]
+    config: Option<PathBuf>,
+    /// Data set in MagnaTagATune's layout: the folder with `annotations_final.csv`.
+    #[arg(long, value_name = "DIR", required = true)]
+    data: Option<PathBuf>,
+    /// Folder of the run [default: runs/CONFIG-seedN].
+    #[arg(long, value_name = "RUN", required_if_eq("resume", "true"))]
+    out: Option<PathBuf>,
+    /// Continue the run in --out from its newest checkpoint.
+    #[arg(long)]
+    resume: bool,
+    /// Override a value of the configuration, e.g. supervised.epochs=3. May be repeated.
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "resume")]
+    set: Vec<String>,
+    /// Show no progress.
+    #[arg(long)]
+    no_progress: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measure a model on a split: macro ROC-AUC and average precision, clip and window level.
+    Evaluate(EvaluateArgs),
+    /// Measure a file of scores that `evaluate --scores` wrote.
+    Metrics(MetricsArgs),
+    /// Write the weights of a run as a model file.
+    Export(ExportArgs),
+}
+
+#[derive(Args)]
+struct EvaluateArgs {
+    /// Model file.
+    #[arg(long, value_name = "FILE", required_unless_present = "run", conflicts_with = "run")]
+    model: Option<PathBuf>,
+    /// Run whose weights are measured.
+    #[arg(long, value_name = "DIR")]
+    run: Option<PathBuf>,
+    /// Which weights of the run.
+    #[arg(long, value_enum, default_value_t, conflicts_with = "model")]
+    weights: Which,
+    /// Data set in MagnaTagATune's layout.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Part of the data set.
+    #[arg(long)]
+    split: Split,
+    /// Also measure only the tags with at least this many positive clips.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    min_positives: usize,
+    /// Write the clip probabilities and targets as CSV.
+    #[arg(long, value_name = "FILE")]
+    scores: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// Show no progress.
+    #[arg(long)]
+    no_progress: bool,
+}
+
+#[derive(Args)]
+struct MetricsArgs {
+    /// CSV with the columns `clip_id`, `tag`, `probability`, `target`.
+    scores: PathBuf,
+    /// Also measure only the tags with at least this many positive clips.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    min_positives: usize,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct ExportArgs {
+    /// The run.
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// Which weights of the run.
+    #[arg(long, value_enum, default_value_t)]
+    weights: Which,
+    /// Model file to write.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Name of the model.
+    #[arg(long, default_value = "earmark")]
+    name: String,
+    /// Licence of the weights (SPDX expression).
+    #[arg(long, default_value = "CC-BY-SA-4.0")]
+    licence: String,
+    /// Measure the model on the validation and the test split of this data set and write the measures into the file.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Show no progress.
+    #[arg(long)]
+    no_progress: bool,
+}
+
+/// A failure and whose it is.
+enum Failure {
+    /// The command line or the configuration is wrong: exit code 2.
+    Usage(anyhow::Error),
+    /// Anything else: exit code 1.
+    Failed(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        None => train(cli.train),
+        Some(Command::Evaluate(args)) => evaluate(&args).map_err(Failure::from),
+        Some(Command::Metrics(args)) => metrics(&args).map_err(Failure::from),
+        Some(Command::Export(args)) => export(&args).map_err(Failure::from),
+    };
+    let (error, code) = match result {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Failed(error)) => (error, 1),
+        Err(Failure::Usage(error)) => (error, 2),
+    };
+    eprintln!("train: {error:#}");
+    ExitCode::from(code)
+}
+
+fn progress(hidden: bool) -> Progress {
+    if hidden { Progress::Hidden } else { Progress::Shown }
+}
+
+fn train(args: TrainArgs) -> Result<(), Failure> {
+    let progress = progress(args.no_progress);
+    let data = args.data.ok_or_else(|| Failure::Usage(anyhow::anyhow!("--data is required")))?;
+    let (config, out) = if args.resume {
+        let out = args.out.unwrap_or_default();
+        let config = RunFolder::open(&out).and_then(|run| run.config()).map_err(Failure::Usage)?;
+        if let Some(path) = &args.config
+            && Config::load(path, &[]).map_err(Failure::Usage)? != config
+        {
+            let message = "differs from the configuration saved with the run; leave --config out to continue the run";
+            return Err(Failure::Usage(anyhow::anyhow!("{}: {message}", path.display())));
+        }
+        (config, out)
+    } else {
+        let path = args.config.unwrap_or_default();
+        let config = Config::load(&path, &args.set).map_err(Failure::Usage)?;
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let out = args.out.unwrap_or_else(|| PathBuf::from("runs").join(format!("{stem}-seed{}", config.seed)));
+        RunFolder::must_be_free(&out).map_err(Failure::Usage)?;
+        (config, out)
+    };
+
+    let stop = stop_on_ctrl_c()?;
+    let dataset = Dataset::open(&data, &config)?;
+    let loaded = dataset.load(&config, progress, &stop)?;
+    if progress == Progress::Shown {
+        eprintln!("{}", loaded.summary());
+    }
+    let identity = loaded.identity(&config, "supervised")?;
+    let run = if args.resume {
+        let run = RunFolder::open(&out)?;
+        if !run.identity()?.same_data(&identity) {
+            let message = "the labels or clips are not those that the run began with; resume with the same --data";
+            return Err(Failure::Usage(anyhow::anyhow!("{}: {message}", data.display())));
+        }
+        run
+    } else {
+        RunFolder::create(&out, &config, &identity)?
+    };
+
+    let outcome = supervised::train(&run, &config, &loaded.into_supervised(&config), progress, &stop)?;
+    match outcome {
+        Outcome::Finished => {
+            let best = supervised::validated(&run, Which::Best)?.validation;
+            println!(
+                "{}: best after epoch {}: validation ROC-AUC {:.4}, average precision {:.4} ({} tags)",
+                out.display(),
+                best.epoch,
+                best.metrics.roc_auc_macro,
+                best.metrics.average_precision_macro,
+                best.metrics.num_tags
+            );
+        }
+        Outcome::Interrupted => println!(
+            "interrupted and saved; continue with: train --stage supervised --data {} --out {} --resume",
+            data.display(),
+            out.display()
+        ),
+    }
+    Ok(())
+}
+
+/// A flag that Ctrl-C raises. A second Ctrl-C ends the program at once.
+fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let raised = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if raised.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("\nfinishing this step and saving; press Ctrl-C again to stop at once");
+    })
+    .context("Ctrl-C cannot be handled")?;
+    Ok(stop)
+}
+
+fn evaluate(args: &EvaluateArgs) -> Result<()> {
+    let model = match (&args.model, &args.run) {
+        (Some(path), _) => Model::load(path)?,
+        (None, Some(run)) => export::model_of_run(&RunFolder::open(run)?, args.weights, "run", "")?,
+        (None, None) => bail!("name a --model or a --run"),
+    };
+    let (report, table) = measure(&model, &args.data, args.split, args.min_positives, progress(args.no_progress))?;
+    if let Some(path) = &args.scores {
+        earmark_train::run::write_atomically(path, table.to_csv()?.as_bytes())?;
+    }
+    print_report(&report, args.json)
+}
+
+fn measure(
+    model: &Model,
+    data: &Path,
+    split: Split,
+    min_positives: usize,
+    progress: Progress,
+) -> Result<(Report, report::ScoreTable)> {
+    let clips = dataset::load_split(data, split, &model.metadata.tags, progress)?;
+    let scores = eval::score(&CpuEngine::new(model, 1)?, &clips, progress)?;
+    let report = Report::new(&scores, &clips, &model.metadata.tags, split, min_positives);
+    Ok((report, report::ScoreTable::new(&scores, &clips, &model.metadata.tags)))
+}
+
+fn metrics(args: &MetricsArgs) -> Result<()> {
+    let table = report::ScoreTable::read(&args.scores)?;
+    let metrics = table.metrics(1);
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&metrics)?);
+    } else {
+        print!("{}", report::metrics_text("clips", &metrics, args.min_positives));
+    }
+    Ok(())
+}
+
+fn print_report(report: &Report, json: bool) -> Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(report)?);
+    } else {
+        print!("{}", report.text());
+    }
+    Ok(())
+}
+
+fn export(args: &ExportArgs) -> Result<()> {
+    let mut model = export::model_of_run(&RunFolder::open(&args.run)?, args.weights, &args.name, &args.licence)?;
+    if let Some(data) = &args.data {
+        model.save(&args.out)?;
+        // What is measured is the file as written, 16-bit weights included.
+        let written = Model::load(&args.out)?;
+        let mut measures = serde_json::Map::new();
+        for split in [Split::Valid, Split::Test] {
+            let (report, _) = measure(&written, data, split, 5, progress(args.no_progress))?;
+            measures.insert(split.to_string(), serde_json::to_value(report)?);
+        }
+        model.metadata.metrics = measures.into();
+    }
+    model.save(&args.out)?;
+    println!(
+        "{}: {} tags, {} parameters",
+        args.out.display(),
+        model.metadata.tags.len(),
+        export::num_parameters(&model)
+    );
+    Ok(())
+}
