@@ -6,10 +6,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use earmark_core::model::import;
-use earmark_core::model_file::{FORMAT_VERSION, Model, ModelMetadata};
+use earmark_core::model_file::{Model, ModelMetadata};
 use earmark_core::weights::Weights;
 use earmark_core::{SAMPLE_RATE_HZ, WINDOW_SAMPLES};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Exit;
 use crate::args::ModelCommand;
@@ -35,17 +35,12 @@ pub fn run(command: ModelCommand) -> Result<Exit> {
                 None => default_tags(architecture.num_tags, threshold)?,
             };
             let (tags, thresholds) = tags.into_iter().unzip();
+            let name = name.unwrap_or_else(|| output.file_stem().map_or_else(String::new, |stem| shown(stem.as_ref())));
             let metadata = ModelMetadata {
-                format_version: FORMAT_VERSION,
-                name: name.unwrap_or_else(|| output.file_stem().map_or_else(String::new, |stem| shown(stem.as_ref()))),
-                architecture,
-                tags,
                 thresholds,
-                sample_rate_hz: SAMPLE_RATE_HZ,
-                window_samples: WINDOW_SAMPLES,
                 training: json!({ "imported_from": shown(input.file_name().unwrap_or_default().as_ref()) }),
-                metrics: Value::Null,
                 licence,
+                ..ModelMetadata::new(name, architecture, tags)
             };
             let model = Model { metadata, weights };
             model.validate()?;
