@@ -28,6 +28,7 @@ mod rows;
 mod stem;
 #[cfg(test)]
 mod tests;
+pub mod wgpu;
 
 use burn::{
     backend::{Dispatch, DispatchDevice},
