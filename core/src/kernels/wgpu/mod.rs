@@ -5,6 +5,8 @@
 //! shader; beside it stands a reference made of Burn's own operations, with the same signature. Wrong shapes are
 //! programming errors and panic before anything is launched. What fails on the device surfaces when a result is read.
 
+mod infer_block;
+
 use burn::{
     backend::{
         DispatchDevice,
@@ -19,6 +21,8 @@ use burn::{
     tensor::DType,
 };
 use earmark_shaders::{MAX_WORKGROUPS, Shader};
+
+pub use infer_block::{InferBlock, InferBlockOps, RowLayout};
 
 /// Whether there are WGSL kernels for the device: for wgpu, without autodiff and with it.
 pub fn supports(device: &Device) -> bool {
