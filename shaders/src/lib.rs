@@ -30,8 +30,12 @@ pub struct Shader {
 pub const INFER_BLOCK: Shader =
     Shader { name: "infer_block", source: include_str!("../infer_block.wgsl"), workgroup_size: [256, 1, 1] };
 
+/// A fully connected layer, for inference.
+pub const INFER_DENSE: Shader =
+    Shader { name: "infer_dense", source: include_str!("../infer_dense.wgsl"), workgroup_size: [256, 1, 1] };
+
 /// Every kernel.
-pub const ALL: &[Shader] = &[INFER_BLOCK];
+pub const ALL: &[Shader] = &[INFER_BLOCK, INFER_DENSE];
 
 /// Most workgroups that one dimension of a dispatch may have, by WebGPU's default limits.
 pub const MAX_WORKGROUPS: u32 = 65_535;

@@ -1,6 +1,6 @@
 //! Every kernel, as it stands and as it is launched, through the compiler that wgpu uses.
 
-use earmark_shaders::{ALL, INFER_BLOCK, Shader};
+use earmark_shaders::{ALL, INFER_BLOCK, INFER_DENSE, Shader};
 use naga::{
     AddressSpace, Module, StorageAccess,
     front::wgsl,
@@ -17,6 +17,11 @@ fn instances(shader: &Shader) -> Vec<Vec<(&'static str, u32)>> {
                 ("OUT_CHANNELS", out_channels),
                 ("FIRST_MODULE", first_module),
             ]);
+        }
+    }
+    if *shader == INFER_DENSE {
+        for (in_channels, out_channels, relu) in [(512, 512, 1), (512, 52, 0)] {
+            instances.push(vec![("IN_CHANNELS", in_channels), ("OUT_CHANNELS", out_channels), ("RELU", relu)]);
         }
     }
     instances

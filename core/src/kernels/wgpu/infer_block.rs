@@ -1,7 +1,7 @@
 //! One module of SampleCNN in inference, in one pass: `shaders/infer_block.wgsl`, and the same from Burn's operations.
 //!
-//! Activations lie channels last, `[rows, channels]`. A [`RowLayout`] says which rows form the windows, so the kernel is
-//! the same for windows side by side and for windows that share their rows.
+//! Activations lie channels last, `[rows, channels]`. A [`RowLayout`] says which rows form the windows, so the kernel
+//! is the same for windows side by side and for windows that share their rows.
 
 use burn::{
     backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor, wgpu::CubeBackend},
@@ -18,16 +18,16 @@ const POOL_ROWS: usize = 5;
 /// Which input rows each output row of a block is made from.
 ///
 /// ```text
-/// input   [ shared rows, one sequence              | l0 r0 l1 r1 ... ]    edges: row l0, where windows have their own ends
-///             window 0 [------------]
-///             window 1     [------------]                                 window_hop rows further
-/// output  [ pools of the shared rows  | pools of window 0 | of window 1 ... ]
+/// input    [ shared rows, one sequence                | l0 r0 l1 r1 ... ]     edges: the row l0
+/// window 0 [--------------]
+/// window 1     [--------------]                                               window_hop rows further
+/// output   [ pools of the shared rows | pools of window 0 | of window 1 ... ]
 /// ```
 ///
 /// The first `shared_rows` rows are one sequence. Window `t` is `window_len` rows from row `t * window_hop` on; with
 /// `edges`, its first row is row `edges + 2 t` and its last row `edges + 2 t + 1` instead. Both kinds of sequence have
-/// zeros before and after. The output begins with the pools of the shared sequence and goes on with those of each window:
-/// all of them, or with `ends_only` the first and the last, which are the next block's edges.
+/// zeros before and after. The output begins with the pools of the shared sequence and goes on with those of each
+/// window: all of them, or with `ends_only` the first and the last, which are the next block's edges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowLayout {
     /// Length of the shared sequence, a multiple of 3; 0 if there is none.
@@ -110,8 +110,8 @@ pub struct InferBlock {
     pub weight: Tensor<3>,
     /// `[out]`.
     pub bias: Tensor<1>,
-    /// `[4, in]`, module 1's three taps and its bias: given to the block that follows module 1, which then takes samples
-    /// and computes module 1 (kernel 3, stride 3, ReLU) where it is needed.
+    /// `[4, in]`, module 1's three taps and its bias: given to the block that follows module 1, which then takes
+    /// samples and computes module 1 (kernel 3, stride 3, ReLU) where it is needed.
     pub first: Option<Tensor<2>>,
 }
 
@@ -120,8 +120,7 @@ impl InferBlock {
     ///
     /// # Shapes
     ///
-    /// - `input`: `[at least layout.input_rows(), in]`; samples, if there is a first module: `[.., 3]`, and the number of
-    ///   rows is then a multiple of 4
+    /// - `input`: `[at least layout.input_rows(), in]`; with a first module samples, `[.., 3]`, in a multiple of 4 rows
     /// - output: `[layout.output_rows(), out]`
     ///
     /// # Panics
@@ -154,7 +153,7 @@ impl InferBlock {
         let device = input.device();
         let rows = match &self.first {
             None => input,
-            Some(first) => relu(input.matmul(first.clone().slice([0..3])) + first.clone().slice([3..4])),
+            Some(first) => relu(input.matmul(first.clone().narrow(0, 0, 3)) + first.clone().narrow(0, 3, 1)),
         };
         let [num_rows, in_channels] = rows.dims();
         let pools = layout.output_rows();

@@ -1,11 +1,12 @@
 //! WGSL kernels on the tensors of Burn's wgpu backend.
 //!
-//! The text lies in the crate `earmark-shaders`. An operation is a trait with `#[backend_extension(Cube, Fusion)]`, whose
-//! implementation for `CubeBackend` makes its operands [`contiguous`], [`allocate`]s the output and [`launch`]es a
-//! shader; beside it stands a reference made of Burn's own operations, with the same signature. Wrong shapes are
+//! The text lies in the crate `earmark-shaders`. An operation is a trait with `#[backend_extension(Cube, Fusion)]`,
+//! whose implementation for `CubeBackend` makes its operands [`contiguous`], [`allocate`]s the output and [`launch`]es
+//! a shader; beside it stands a reference made of Burn's own operations, with the same signature. Wrong shapes are
 //! programming errors and panic before anything is launched. What fails on the device surfaces when a result is read.
 
 mod infer_block;
+mod infer_dense;
 
 use burn::{
     backend::{
@@ -23,6 +24,7 @@ use burn::{
 use earmark_shaders::{MAX_WORKGROUPS, Shader};
 
 pub use infer_block::{InferBlock, InferBlockOps, RowLayout};
+pub use infer_dense::{InferDense, InferDenseOps};
 
 /// Whether there are WGSL kernels for the device: for wgpu, without autodiff and with it.
 pub fn supports(device: &Device) -> bool {
@@ -59,7 +61,8 @@ impl KernelSource for Instance {
 ///
 /// # Panics
 ///
-/// If a tensor is not contiguous, a constant is unknown, or a dimension has more workgroups than WebGPU's default limit.
+/// If a tensor is not contiguous, a constant is unknown, or a dimension has more workgroups than WebGPU's default
+/// limit.
 pub(crate) fn launch(
     shader: Shader,
     constants: &[(&'static str, u32)],
