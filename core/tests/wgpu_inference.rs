@@ -298,3 +298,21 @@ fn a_padded_window_is_the_window_of_the_zero_padded_waveform() {
     }
     assert!(run(&mut *stream, &[], || 1).0.is_empty());
 }
+
+#[test]
+fn streams_may_run_side_by_side() {
+    let Some(device) = device() else { return };
+    let random = &mut Random(0x0DDB_1A5E_5BAD_5EED);
+    let model = model(random, 3, Some(11));
+    let engine = BurnEngine::on(&model, device, "kernels".into()).expect("valid");
+    let waveforms: Vec<Vec<f32>> = (0..3).map(|_| random.values(WINDOW_SAMPLES + 40_000, 0.5)).collect();
+    let once = |waveform: &[f32]| run(&mut *engine.stream(Hop::DEFAULT), waveform, || 7_000).0;
+    let alone: Vec<_> = waveforms.iter().map(|waveform| once(waveform)).collect();
+    std::thread::scope(|scope| {
+        let once = &once;
+        let together: Vec<_> = waveforms.iter().map(|waveform| scope.spawn(move || once(waveform))).collect();
+        for (thread, alone) in together.into_iter().zip(&alone) {
+            assert_same(&thread.join().expect("no panic"), alone, 1e-6, "side by side");
+        }
+    });
+}

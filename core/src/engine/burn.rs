@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use burn::tensor::wgpu::wgpu::DeviceType;
-use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
+use burn::tensor::{Device, DeviceKind, Tensor, TensorData, Transaction};
 
 use super::folded::Folded;
 use super::wgpu::WgpuNetwork;
@@ -178,15 +178,18 @@ impl WindowForward for Forward<'_> {
                 Network::Kernels(network) if self.sharing => network.forward(samples, hop, windows),
                 Network::Kernels(network) => network.forward(&side_by_side(), WINDOW_SAMPLES, windows),
             };
-            (embedding.try_into_data(), logits.try_into_data())
+            // One wait for both.
+            Transaction::default().register(embedding).register(logits).try_execute()
         }));
-        let (embeddings, logits) = match computed {
-            Ok((Ok(embeddings), Ok(logits))) => (embeddings, logits),
-            Ok((Err(cause), _) | (_, Err(cause))) => return Err(failed(format!("{cause:?}"))),
+        let data = match computed {
+            Ok(Ok(data)) => data,
+            Ok(Err(cause)) => return Err(failed(format!("{cause:?}"))),
             Err(_) => return Err(failed("it stopped answering".into())),
         };
-        let embeddings: Vec<f32> = embeddings.iter().collect();
-        let logits: Vec<f32> = logits.iter().collect();
+        let [embeddings, logits] = &data[..] else {
+            return Err(failed(format!("it returned {} results instead of 2", data.len())));
+        };
+        let [embeddings, logits] = [embeddings, logits].map(|data| data.iter().collect::<Vec<f32>>());
         // Kernels round the widths up.
         let per_window = |values: &[f32]| values.len() / windows;
         let embeddings = embeddings.chunks_exact(per_window(&embeddings));
