@@ -115,10 +115,13 @@ fn multiply_add(x: vec4<f32>, w: array<vec4<f32>, 4>, sum: vec4<f32>) -> vec4<f3
     return fma(vec4(x.w), w[3], fma(vec4(x.z), w[2], fma(vec4(x.y), w[1], fma(vec4(x.x), w[0], sum))));
 }
 
+fn output_rows() -> u32 {
+    return params.shared_rows / 3u + params.windows * params.window_pools;
+}
+
 // Max-pool, bias and ReLU: the bias is the same at all three positions and ReLU monotone, so both may follow the pool.
 fn store(g: u32, out_quad: u32, y0: vec4<f32>, y1: vec4<f32>, y2: vec4<f32>) {
-    let rows = params.shared_rows / 3u + params.windows * params.window_pools;
-    if g < rows && out_quad < OUT_QUADS {
+    if g < output_rows() && out_quad < OUT_QUADS {
         output[g * OUT_QUADS + out_quad] = max(max(max(y0, y1), y2) + bias[out_quad], vec4<f32>());
     }
 }
@@ -137,6 +140,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let row0 = input_row(first_pool + slot / POOL_ROWS, slot % POOL_ROWS);
     let row1 = input_row(first_pool + (slot + 128u) / POOL_ROWS, (slot + 128u) % POOL_ROWS);
     let row2 = input_row(first_pool + (slot + 256u) / POOL_ROWS, (slot + 256u) % POOL_ROWS);
+
+    // In the last tile whole subgroups may have no pool; the late blocks of a lone window are little else.
+    let busy = first_pool + pool < output_rows() && first_quad + quad < OUT_QUADS;
 
     // Two pools of three positions, each with quads `quad` (a) and `quad + 8` (b).
     var a00 = vec4<f32>();
@@ -171,31 +177,33 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
         workgroupBarrier();
 
-        for (var k = 0u; k < 6u; k++) {
-            let tap = k % 3u;
-            let in_quad = k / 3u;
-            let x = (pool * POOL_ROWS + tap) * TILE_IN_QUADS + in_quad;
-            let x00 = input_tile[x];
-            let x01 = input_tile[x + TILE_IN_QUADS];
-            let x02 = input_tile[x + 2u * TILE_IN_QUADS];
-            let x10 = input_tile[x + 320u];
-            let x11 = input_tile[x + 320u + TILE_IN_QUADS];
-            let x12 = input_tile[x + 320u + 2u * TILE_IN_QUADS];
-            let w = (tap * 8u + in_quad * 4u) * TILE_OUT_QUADS + quad;
-            let wa = weight_quads(w);
-            a00 = multiply_add(x00, wa, a00);
-            a01 = multiply_add(x01, wa, a01);
-            a02 = multiply_add(x02, wa, a02);
-            a10 = multiply_add(x10, wa, a10);
-            a11 = multiply_add(x11, wa, a11);
-            a12 = multiply_add(x12, wa, a12);
-            let wb = weight_quads(w + 8u);
-            b00 = multiply_add(x00, wb, b00);
-            b01 = multiply_add(x01, wb, b01);
-            b02 = multiply_add(x02, wb, b02);
-            b10 = multiply_add(x10, wb, b10);
-            b11 = multiply_add(x11, wb, b11);
-            b12 = multiply_add(x12, wb, b12);
+        if busy {
+            for (var k = 0u; k < 6u; k++) {
+                let tap = k % 3u;
+                let in_quad = k / 3u;
+                let x = (pool * POOL_ROWS + tap) * TILE_IN_QUADS + in_quad;
+                let x00 = input_tile[x];
+                let x01 = input_tile[x + TILE_IN_QUADS];
+                let x02 = input_tile[x + 2u * TILE_IN_QUADS];
+                let x10 = input_tile[x + 320u];
+                let x11 = input_tile[x + 320u + TILE_IN_QUADS];
+                let x12 = input_tile[x + 320u + 2u * TILE_IN_QUADS];
+                let w = (tap * 8u + in_quad * 4u) * TILE_OUT_QUADS + quad;
+                let wa = weight_quads(w);
+                a00 = multiply_add(x00, wa, a00);
+                a01 = multiply_add(x01, wa, a01);
+                a02 = multiply_add(x02, wa, a02);
+                a10 = multiply_add(x10, wa, a10);
+                a11 = multiply_add(x11, wa, a11);
+                a12 = multiply_add(x12, wa, a12);
+                let wb = weight_quads(w + 8u);
+                b00 = multiply_add(x00, wb, b00);
+                b01 = multiply_add(x01, wb, b01);
+                b02 = multiply_add(x02, wb, b02);
+                b10 = multiply_add(x10, wb, b10);
+                b11 = multiply_add(x11, wb, b11);
+                b12 = multiply_add(x12, wb, b12);
+            }
         }
     }
 

@@ -8,9 +8,9 @@
 // Bindings: 0 input, 1 weight, 2 bias, 3 output, 4 params.
 // Dispatch: (ceil(rows / 16), ceil(OUT_CHANNELS / 64), 1) workgroups of 256.
 // Limits: channels are multiples of 4; 10,240 bytes of workgroup memory, 5 storage buffers.
-// Source: the tiled matrix product of any textbook. A workgroup computes 16 rows x 64 channels, an invocation 4 of them;
-//   32 input channels at a time pass through workgroup memory. It is a hundredth of the network's work, so it stays
-//   simple; it is here because the backend's own product would be tuned anew for every number of windows.
+// Source: the tiled matrix product of any textbook. A workgroup computes 16 rows x 64 channels, an invocation 4 of
+//   them; 32 input channels at a time pass through workgroup memory. It is a hundredth of the network's work, so it
+//   stays simple; it is here because the backend's own product would be tuned anew for every number of windows.
 
 const IN_CHANNELS: u32 = 8u;
 const OUT_CHANNELS: u32 = 8u;

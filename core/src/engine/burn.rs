@@ -53,6 +53,7 @@ impl BurnEngine {
             return Self::modules_on(model, device, name);
         }
         model.validate()?;
+        let device = device.without_autodiff();
         let folded = Folded::new(&model.metadata.architecture, &model.weights);
         Ok(Self::with(Network::Kernels(Box::new(WgpuNetwork::new(&folded, &device))), model, device, name))
     }
@@ -74,7 +75,7 @@ impl BurnEngine {
         Self { network, device, name, embedding_len, num_tags }
     }
 
-    /// The network on GPU number `index` among those wgpu finds, or with `None` on the one it likes best.
+    /// The modules on GPU number `index` among those wgpu finds, or with `None` on the one it likes best.
     ///
     /// # Errors
     /// [`EngineError::NoDevice`] if there is none; a software adapter does not count as one.

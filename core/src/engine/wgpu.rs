@@ -72,16 +72,10 @@ impl WgpuNetwork {
         }
     }
 
-    /// Windows `hop` samples apart that fit into one batch.
+    /// Windows `hop` samples apart that are computed in one batch.
     pub(super) fn batch(&self, hop: usize) -> usize {
-        let fits = |windows: &usize| {
-            let values = plan(*windows, hop).into_iter().zip(&self.blocks);
-            values.map(|(layout, block)| layout.output_rows() * block.bias.dims()[0]).all(|values| values <= MAX_VALUES)
-        };
-        std::iter::successors(Some(MAX_WINDOWS), |&windows| Some(windows / 2))
-            .take_while(|&n| n > 1)
-            .find(fits)
-            .unwrap_or(1)
+        let widths: Vec<usize> = self.blocks.iter().map(|block| block.bias.dims()[0]).collect();
+        windows_per_batch(grid_hop(hop), &widths)
     }
 
     /// Computes `windows` windows `hop` samples apart, the first at the start of `samples`.
@@ -90,22 +84,37 @@ impl WgpuNetwork {
     ///
     /// - embedding: `[windows, embedding_len]`, logits: `[windows, num_tags]`; both widths rounded up to multiples of 4
     pub(super) fn forward(&self, samples: &[f32], hop: usize, windows: usize) -> (Tensor<2>, Tensor<2>) {
-        let (mut samples, hop) = if hop.is_multiple_of(3) && hop < WINDOW_SAMPLES {
-            (samples[..(windows - 1) * hop + WINDOW_SAMPLES].to_vec(), hop)
+        let mut samples = if grid_hop(hop) == hop {
+            samples[..(windows - 1) * hop + WINDOW_SAMPLES].to_vec()
         } else {
-            (each_window(samples, hop, windows).flatten().copied().collect(), WINDOW_SAMPLES)
+            each_window(samples, hop, windows).flatten().copied().collect()
         };
         // Three samples per row, and a multiple of four rows.
         samples.resize(samples.len().next_multiple_of(12), 0.0);
         let num_rows = samples.len() / 3;
         let mut rows = Tensor::from_data(TensorData::new(samples, [num_rows, 3]), &self.device);
-        for (block, layout) in self.blocks.iter().zip(plan(windows, hop)) {
+        for (block, layout) in self.blocks.iter().zip(plan(windows, grid_hop(hop))) {
             rows = block.forward(rows, layout);
         }
         let embedding = self.last.forward(rows);
         let logits = self.head.iter().fold(embedding.clone(), |x, layer| layer.forward(x));
         (embedding, logits)
     }
+}
+
+/// The hop at which windows are laid out for the network: their own where they overlap and each starts with a row of
+/// three samples, else side by side.
+fn grid_hop(hop: usize) -> usize {
+    if hop.is_multiple_of(3) && hop < WINDOW_SAMPLES { hop } else { WINDOW_SAMPLES }
+}
+
+/// The largest power of two, at most [`MAX_WINDOWS`], whose activations stay within [`MAX_VALUES`]; at least one.
+/// `widths` are the blocks' output channels.
+fn windows_per_batch(hop: usize, widths: &[usize]) -> usize {
+    let fits = |&windows: &usize| {
+        plan(windows, hop).iter().zip(widths).all(|(layout, width)| layout.output_rows() * width <= MAX_VALUES)
+    };
+    std::iter::successors(Some(MAX_WINDOWS), |&windows| (windows > 1).then_some(windows / 2)).find(fits).unwrap_or(1)
 }
 
 /// The rows of each block for `windows` windows `hop` samples apart: shared while the windows overlap and start where a
@@ -173,6 +182,22 @@ mod tests {
         assert_eq!(plan(64, 6_561).iter().filter(|layout| layout.shared_rows > 0).count(), 7);
         assert!(rows(plan(64, 6_561)) * 7 < rows(plan(64, WINDOW_SAMPLES)));
         assert_eq!(plan(64, WINDOW_SAMPLES)[0], RowLayout::side_by_side(64, FIRST_ROWS));
+    }
+
+    #[test]
+    fn batches_are_bounded_at_every_hop() {
+        let widths = [128, 128, 256, 256, 256, 256, 256, 256, 512];
+        assert_eq!(windows_per_batch(grid_hop(6_561), &widths), MAX_WINDOWS);
+        assert_eq!(windows_per_batch(grid_hop(WINDOW_SAMPLES), &widths), 16);
+        for hop in [1, 2, 3, 9, 27, 6_561, 9_999, 10_000, 59_048, 59_049, 1_000_000] {
+            let hop = grid_hop(hop);
+            let windows = windows_per_batch(hop, &widths);
+            for (layout, width) in plan(windows, hop).iter().zip(widths) {
+                assert!(layout.output_rows() * width <= MAX_VALUES, "{windows} windows, hop {hop}: {layout:?}");
+            }
+        }
+        // Rows too wide for the bound still go through, one window at a time.
+        assert_eq!(windows_per_batch(WINDOW_SAMPLES, &[4_096; NUM_BLOCKS]), 1);
     }
 
     #[test]

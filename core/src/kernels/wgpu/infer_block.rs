@@ -125,7 +125,7 @@ impl InferBlock {
     ///
     /// # Panics
     ///
-    /// If a shape breaks a rule above, tensors are not `f32`, or the device has no kernels.
+    /// If a shape breaks a rule above, tensors are not `f32`, or the device has no kernels or has autodiff.
     pub fn forward(&self, input: Tensor<2>, layout: RowLayout) -> Tensor<2> {
         self.check(&input, &layout);
         let first = self.first.clone().map_or_else(|| self.bias.clone().into_dispatch(), Tensor::into_dispatch);

@@ -30,7 +30,7 @@ impl InferDense {
     ///
     /// # Panics
     ///
-    /// If a shape breaks a rule above, tensors are not `f32`, or the device has no kernels.
+    /// If a shape breaks a rule above, tensors are not `f32`, or the device has no kernels or has autodiff.
     pub fn forward(&self, input: Tensor<2>) -> Tensor<2> {
         self.check(&input);
         let (weight, bias) = (self.weight.clone().into_dispatch(), self.bias.clone().into_dispatch());
