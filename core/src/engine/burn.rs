@@ -1,28 +1,38 @@
-//! The Burn modules as an engine: the definition of the network, on whatever device Burn drives.
+//! The network on whatever device Burn drives: on WGSL kernels where there are any, else the Burn modules themselves.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use burn::tensor::wgpu::wgpu::DeviceType;
-use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
+use burn::tensor::{Device, DeviceKind, Tensor, TensorData, Transaction};
 
-use super::windowed::{WindowForward, WindowedStream};
+use super::folded::Folded;
+use super::wgpu::WgpuNetwork;
+use super::windowed::{WindowForward, WindowedStream, each_window};
 use super::{Engine, EngineError, Hop, WindowStream};
 use crate::WINDOW_SAMPLES;
+use crate::kernels;
 use crate::model::Tagger;
 use crate::model_file::{Model, ModelError};
 
-/// Windows that a Burn device computes at once.
+/// Windows that the Burn modules compute at once.
 const BATCH: usize = 16;
 
-/// Runs the Burn modules window by window.
+/// Runs the network on a Burn device: with exact sliding windows on a GPU, window by window elsewhere.
 pub struct BurnEngine {
-    tagger: Mutex<Tagger>,
+    network: Network,
     device: Device,
     name: String,
     embedding_len: usize,
     num_tags: usize,
+}
+
+enum Network {
+    /// The definition.
+    Modules(Box<Mutex<Tagger>>),
+    /// The same from WGSL kernels.
+    Kernels(Box<WgpuNetwork>),
 }
 
 impl BurnEngine {
@@ -34,20 +44,35 @@ impl BurnEngine {
         Self::on(model, Device::flex(), "flex (Burn on the CPU)".into())
     }
 
-    /// The modules on a device that is already initialised; `name` is shown to the user.
+    /// The network on a device that is already initialised; `name` is shown to the user.
     ///
     /// # Errors
     /// [`ModelError::Invalid`] if the weights do not fit the architecture.
     pub fn on(model: &Model, device: Device, name: String) -> Result<Self, ModelError> {
+        if !kernels::wgpu::supports(&device) {
+            return Self::modules_on(model, device, name);
+        }
         model.validate()?;
+        let device = device.without_autodiff();
+        let folded = Folded::new(&model.metadata.architecture, &model.weights);
+        Ok(Self::with(Network::Kernels(Box::new(WgpuNetwork::new(&folded, &device))), model, device, name))
+    }
+
+    /// The Burn modules on a device that is already initialised, also where there are kernels: what these are measured
+    /// against.
+    ///
+    /// # Errors
+    /// [`ModelError::Invalid`] if the weights do not fit the architecture.
+    pub fn modules_on(model: &Model, device: Device, name: String) -> Result<Self, ModelError> {
+        model.validate()?;
+        let tagger = Tagger::from_weights(&model.metadata.architecture, &model.weights, &device);
+        Ok(Self::with(Network::Modules(Box::new(Mutex::new(tagger))), model, device, name))
+    }
+
+    fn with(network: Network, model: &Model, device: Device, name: String) -> Self {
         let architecture = &model.metadata.architecture;
-        Ok(Self {
-            tagger: Mutex::new(Tagger::from_weights(architecture, &model.weights, &device)),
-            device,
-            name,
-            embedding_len: architecture.embedding_len(),
-            num_tags: architecture.num_tags,
-        })
+        let (embedding_len, num_tags) = (architecture.embedding_len(), architecture.num_tags);
+        Self { network, device, name, embedding_len, num_tags }
     }
 
     /// The modules on GPU number `index` among those wgpu finds, or with `None` on the one it likes best.
@@ -110,39 +135,67 @@ impl Engine for BurnEngine {
     }
 
     fn stream(&self, hop: Hop) -> Box<dyn WindowStream + '_> {
-        Box::new(WindowedStream::new(Forward(self), hop.samples()))
+        Box::new(WindowedStream::new(Forward { engine: self, sharing: true }, hop.samples()))
+    }
+
+    fn plain_stream(&self, hop: Hop) -> Box<dyn WindowStream + '_> {
+        Box::new(WindowedStream::new(Forward { engine: self, sharing: false }, hop.samples()))
     }
 }
 
-struct Forward<'e>(&'e BurnEngine);
+struct Forward<'e> {
+    engine: &'e BurnEngine,
+    /// Whether windows may share their activations.
+    sharing: bool,
+}
 
 impl WindowForward for Forward<'_> {
-    fn batch(&self) -> usize {
-        BATCH
+    fn batch(&self, hop: usize) -> usize {
+        match &self.engine.network {
+            Network::Modules(_) => BATCH,
+            Network::Kernels(network) => network.batch(if self.sharing { hop } else { WINDOW_SAMPLES }),
+        }
     }
 
-    fn forward(&mut self, windows: &[f32], each: &mut dyn FnMut(&[f32], &[f32])) -> Result<(), EngineError> {
-        let engine = self.0;
+    fn forward(
+        &mut self,
+        samples: &[f32],
+        hop: usize,
+        windows: usize,
+        each: &mut dyn FnMut(&[f32], &[f32]),
+    ) -> Result<(), EngineError> {
+        let engine = self.engine;
         let failed = |cause: String| EngineError::Device { device: engine.name.clone(), cause };
-        let count = windows.len() / WINDOW_SAMPLES;
-        let data = TensorData::new(windows.to_vec(), [count, WINDOW_SAMPLES]);
+        let side_by_side = || each_window(samples, hop, windows).flatten().copied().collect::<Vec<f32>>();
         // A lost device reaches us as a panic of the runtime; it must not take the batch down.
         let computed = catch_unwind(AssertUnwindSafe(|| {
-            let tagger = engine.tagger.lock().unwrap_or_else(PoisonError::into_inner);
-            let output = tagger.forward(Tensor::<2>::from_data(data, &engine.device));
-            (output.embedding.try_into_data(), output.logits.try_into_data())
+            let (embedding, logits) = match &engine.network {
+                Network::Modules(tagger) => {
+                    let data = TensorData::new(side_by_side(), [windows, WINDOW_SAMPLES]);
+                    let tagger = tagger.lock().unwrap_or_else(PoisonError::into_inner);
+                    let output = tagger.forward(Tensor::from_data(data, &engine.device));
+                    (output.embedding, output.logits)
+                }
+                Network::Kernels(network) if self.sharing => network.forward(samples, hop, windows),
+                Network::Kernels(network) => network.forward(&side_by_side(), WINDOW_SAMPLES, windows),
+            };
+            // One wait for both.
+            Transaction::default().register(embedding).register(logits).try_execute()
         }));
-        let (embeddings, logits) = match computed {
-            Ok((Ok(embeddings), Ok(logits))) => (embeddings, logits),
-            Ok((Err(cause), _) | (_, Err(cause))) => return Err(failed(format!("{cause:?}"))),
+        let data = match computed {
+            Ok(Ok(data)) => data,
+            Ok(Err(cause)) => return Err(failed(format!("{cause:?}"))),
             Err(_) => return Err(failed("it stopped answering".into())),
         };
-        let embeddings: Vec<f32> = embeddings.iter().collect();
-        let logits: Vec<f32> = logits.iter().collect();
-        for (embedding, logits) in
-            embeddings.chunks_exact(engine.embedding_len).zip(logits.chunks_exact(engine.num_tags))
-        {
-            each(embedding, logits);
+        let [embeddings, logits] = &data[..] else {
+            return Err(failed(format!("it returned {} results instead of 2", data.len())));
+        };
+        let [embeddings, logits] = [embeddings, logits].map(|data| data.iter().collect::<Vec<f32>>());
+        // Kernels round the widths up.
+        let per_window = |values: &[f32]| values.len() / windows;
+        let embeddings = embeddings.chunks_exact(per_window(&embeddings));
+        for (embedding, logits) in embeddings.zip(logits.chunks_exact(per_window(&logits))) {
+            each(&embedding[..engine.embedding_len], &logits[..engine.num_tags]);
         }
         Ok(())
     }

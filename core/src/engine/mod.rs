@@ -3,12 +3,13 @@
 //! ```text
 //!                 +-- CpuEngine   folded weights, GEMM, exact sliding windows          (every machine)
 //! Engine::stream -+
-//!                 +-- BurnEngine  the Burn modules themselves, window by window        (wgpu, flex)
+//!                 +-- BurnEngine  WGSL kernels, exact sliding windows in batches           (wgpu)
+//!                                 or the Burn modules themselves, window by window     (flex)
 //! ```
 //!
 //! A stream takes samples in pieces of any size and hands out one [`WindowResult`] per hop, in order. A waveform that
-//! lies in memory is pushed like any other. Where the hop is a power of three the CPU engine computes each activation
-//! once and shares it between the windows that contain it; the result equals the plain computation to float rounding.
+//! lies in memory is pushed like any other. Where the hop is a power of three each activation is computed
+//! once and shared between the windows that contain it; the result equals the plain computation to float rounding.
 
 #[cfg(feature = "burn")]
 mod burn;
@@ -17,6 +18,8 @@ mod device;
 mod folded;
 mod passes;
 mod sliding;
+#[cfg(feature = "burn")]
+mod wgpu;
 mod windowed;
 
 use std::time::Duration;
