@@ -179,7 +179,7 @@ fn train(args: TrainArgs) -> Result<(), Failure> {
     let data = args.data.ok_or_else(|| Failure::Usage(anyhow::anyhow!("--data is required")))?;
     let (config, out) = if args.resume {
         let out = args.out.unwrap_or_default();
-        let config = RunFolder::open(&out).and_then(|run| run.config()).map_err(Failure::Usage)?;
+        let config = RunFolder::open(&out).map_err(Failure::Usage)?.config().clone();
         if let Some(path) = &args.config
             && Config::load(path, &[]).map_err(Failure::Usage)? != config
         {

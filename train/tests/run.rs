@@ -241,6 +241,14 @@ fn a_killed_run_resumes_to_the_same_losses() {
     assert!(num_lines() >= 5, "the run was killed before its fifth step");
     assert_ne!(metrics_text(&killed), metrics_text(&whole), "the run was over before it was killed");
 
+    // Its checkpoint means nothing under another configuration.
+    let (saved, text) = (killed.join("config.toml"), std::fs::read_to_string(killed.join("config.toml")));
+    let text = text.expect("the configuration");
+    std::fs::write(&saved, text.replace("epochs = 4\n", "epochs = 5\n")).expect("written");
+    let (code, _, stderr) = output(train_command(folder.path(), &killed).arg("--resume"));
+    assert!(code == 2 && stderr.contains("supervised.epochs is 5, was 4; put back"), "{code} {stderr}");
+    std::fs::write(&saved, text).expect("written");
+
     let (code, stdout, stderr) = output(train_command(folder.path(), &killed).arg("--resume"));
     assert_eq!(code, 0, "{stderr}");
     assert!(stdout.contains("validation ROC-AUC"), "{stdout}");

@@ -259,7 +259,7 @@ pub fn validated(run: &RunFolder, which: Which) -> Result<Validated> {
         Which::Best => (state.best, BEST_FILE),
         Which::Newest => (state.newest, NEWEST_FILE),
     };
-    let architecture = run.config()?.architecture(run.identity()?.tags.len());
+    let architecture = run.config().architecture(run.identity()?.tags.len());
     let weights = read_weights(&checkpoint, file, &architecture)?.with_context(none)?;
     Ok(Validated { architecture, weights, validation: validation.with_context(none)? })
 }
