@@ -319,7 +319,8 @@ fn leaves(config: &Config) -> Result<BTreeMap<String, toml::Value>> {
         }
     }
     let mut all = BTreeMap::new();
-    collect("", toml::Table::try_from(config)?, &mut all);
+    // Through the text, in which an f32 is as short as it was written.
+    collect("", toml::from_str(&config.to_toml()?)?, &mut all);
     Ok(all)
 }
 

@@ -82,6 +82,7 @@ pub type Notify = std::sync::Arc<dyn Fn(&str) + Send + Sync>;
 /// # Errors
 /// [`EngineError::NoDevice`] if the device is not there or this build cannot drive it, [`EngineError::Model`] if the
 /// model is not usable.
+#[cfg_attr(not(feature = "burn"), allow(unused_variables))]
 pub fn open(model: &Model, choice: DeviceChoice, work: Work, notify: &Notify) -> Result<Box<dyn Engine>, EngineError> {
     let cpu = || CpuEngine::new(model, work.threads).map(Box::new).map_err(EngineError::Model);
     match choice {
