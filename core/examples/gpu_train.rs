@@ -18,7 +18,6 @@
 use std::{error::Error, time::Instant};
 
 use burn::{
-    module::Module as _,
     optim::{AdamConfig, GradientsParams},
     prelude::*,
     tensor::{Distribution, activation::log_sigmoid, wgpu::wgpu::DeviceType},
