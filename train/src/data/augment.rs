@@ -41,19 +41,6 @@ pub fn mix(window: &mut [f32], other: &[f32], share: f32) {
     }
 }
 
-/// Adds `noise` so that `10 log10(P_window / P_noise) = snr_db`. If either is silent, nothing is added.
-pub fn add_at_snr(window: &mut [f32], noise: &[f32], snr_db: f32) {
-    let power = |samples: &[f32]| samples.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
-    let (signal_power, noise_power) = (power(window), power(noise));
-    if signal_power <= 0.0 || noise_power <= 0.0 {
-        return;
-    }
-    let factor = (signal_power / noise_power / 10_f64.powf(f64::from(snr_db) / 10.0)).sqrt() as f32;
-    for (sample, noise) in window.iter_mut().zip(noise) {
-        *sample += factor * noise;
-    }
-}
-
 /// Fills `out` with normally distributed samples (Box and Muller, 1958).
 pub fn white_noise(rng: &mut impl Rng, out: &mut [f32]) {
     for pair in out.chunks_mut(2) {
@@ -138,30 +125,6 @@ mod tests {
         assert_eq!(window, [-0.5, 1.0]);
         mix(&mut window, &[1.5, 3.0], 0.25);
         assert_eq!(window, [0.0, 1.5]);
-    }
-
-    #[test]
-    fn noise_is_added_at_the_asked_ratio() {
-        let clean = sine(441.0, 20_000);
-        let mut noise = vec![0.0; clean.len()];
-        white_noise(&mut ChaCha8Rng::seed_from_u64(3), &mut noise);
-        for snr_db in [-10.0, 0.0, 7.0, 30.0] {
-            let mut window = clean.clone();
-            add_at_snr(&mut window, &noise, snr_db);
-            let added: Vec<f32> = window.iter().zip(&clean).map(|(a, b)| a - b).collect();
-            let measured = 20.0 * (rms(&clean) / rms(&added)).log10();
-            assert!((measured - snr_db).abs() < 0.01, "{measured} dB, asked for {snr_db}");
-        }
-    }
-
-    #[test]
-    fn silence_stays_finite() {
-        let mut window = vec![0.0; 8];
-        add_at_snr(&mut window, &[1.0; 8], 0.0);
-        assert_eq!(window, [0.0; 8]);
-        let mut window = vec![1.0; 8];
-        add_at_snr(&mut window, &[0.0; 8], 0.0);
-        assert_eq!(window, [1.0; 8]);
     }
 
     #[test]
