@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use earmark_core::WINDOW_SAMPLES;
+use earmark_core::audio::augment::{self, Pass};
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 
-use super::augment::{self, Pass};
 use super::clips::{Clip, ClipAudio};
 use super::soft_labels::SoftLabels;
 use crate::config::{AugmentConfig, DataConfig};

@@ -1,6 +1,5 @@
 //! From data sets on disk to batches: layouts, audio in memory, augmentation.
 
-pub mod augment;
 pub mod batches;
 pub mod clips;
 pub mod mtat;
