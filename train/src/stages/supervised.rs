@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 use earmark_core::WINDOW_SAMPLES;
+use earmark_core::adapt::binary_cross_entropy_with_logits;
 use earmark_core::engine::CpuEngine;
 use earmark_core::model::Tagger;
 use earmark_core::weights::{Architecture, Weights};
@@ -20,10 +21,7 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{
-    adam, binary_cross_entropy_with_logits, learning_rate, network_from_bytes, network_to_bytes, optimiser_from_bytes,
-    optimiser_to_bytes,
-};
+use super::{adam, learning_rate, network_from_bytes, network_to_bytes, optimiser_from_bytes, optimiser_to_bytes};
 use crate::config::{BestBy, Config};
 use crate::data::batches::{BatchSource, prefetch};
 use crate::data::clips::Clip;
