@@ -9,6 +9,8 @@ use anyhow::{Context, Result, bail};
 use earmark_core::weights::Architecture;
 use serde::{Deserialize, Serialize};
 
+use crate::data::mtat::SplitRule;
+
 /// Configuration of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,6 +58,9 @@ pub enum Targets {
 pub struct DataConfig {
     /// Where training targets come from.
     pub targets: Targets,
+    /// What decides the split of a clip.
+    #[serde(default)]
+    pub split: SplitRule,
     /// Share of the clip's probabilities in the teacher's part; the rest are those of the teacher's window nearest to
     /// the crop.
     #[serde(default = "one")]

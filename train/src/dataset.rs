@@ -10,8 +10,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::config::{Config, Targets};
 use crate::data::batches::BatchSource;
+use crate::data::cache::Cache;
 use crate::data::clips::{self, Clip, ClipAudio, Loaded};
-use crate::data::mtat::{ANNOTATIONS_FILE, ClipEntry, Mtat, Split};
+use crate::data::items::{Collection, Item, Split};
+use crate::data::mtat::{self, ANNOTATIONS_FILE, CLIP_INFO_FILE, SplitRule};
 use crate::data::soft_labels::{CLIPS_FILE, INDEX_FILE, SoftLabels, WINDOWS_FILE};
 use crate::progress::Progress;
 use crate::run::Identity;
@@ -20,9 +22,10 @@ use crate::stages::supervised::SupervisedData;
 /// Labels of a data set, read and checked; no audio yet.
 #[derive(Debug)]
 pub struct Dataset {
-    annotations: Mtat,
+    annotations: Collection,
     soft_labels: Option<SoftLabels>,
-    label_files: Vec<&'static str>,
+    label_files: Vec<String>,
+    cache: Option<Cache>,
 }
 
 /// Labels and audio of the training and the validation split.
@@ -31,7 +34,8 @@ pub struct LoadedDataset {
     root: PathBuf,
     tags: Vec<String>,
     soft_labels: Option<SoftLabels>,
-    label_files: Vec<&'static str>,
+    split_rule: String,
+    label_files: Vec<String>,
     train: Vec<Clip>,
     valid: Vec<Clip>,
     noise: Vec<ClipAudio>,
@@ -44,27 +48,41 @@ impl Dataset {
     /// # Errors
     /// Names file, line and rule; or the training clip that the teacher has not heard.
     pub fn open(root: &Path, config: &Config) -> Result<Self> {
-        let annotations = Mtat::open(root)?;
-        let mut label_files = vec![ANNOTATIONS_FILE];
+        let annotations = mtat::open(root, config.data.split)?;
+        let names =
+            annotations.label_files.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+        // Which clips share a track says nothing about what is learnt.
+        let mut label_files: Vec<String> = names.filter(|name| name != CLIP_INFO_FILE).collect();
         let soft_labels = match config.data.targets {
             Targets::Hard => None,
             Targets::Soft => {
                 let with_windows = config.data.clip_share < 1.0;
-                label_files.push(CLIPS_FILE);
+                label_files.push(CLIPS_FILE.to_owned());
                 if with_windows {
-                    label_files.extend([WINDOWS_FILE, INDEX_FILE]);
+                    label_files.extend([WINDOWS_FILE, INDEX_FILE].map(str::to_owned));
                 }
                 let soft = SoftLabels::open(root, &annotations.tags, with_windows)?;
                 for clip in annotations.split(Split::Train) {
-                    if soft.clip(clip.id).is_none() || (with_windows && soft.window(clip.id, 0.0).is_none()) {
-                        let id = clip.id;
+                    if soft.clip(&clip.id).is_none() || (with_windows && soft.window(&clip.id, 0.0).is_none()) {
+                        let id = &clip.id;
                         bail!("{}: clip_id {id} of the training split is missing", root.join(CLIPS_FILE).display());
                     }
                 }
                 Some(soft)
             }
         };
-        Ok(Self { annotations, soft_labels, label_files })
+        Ok(Self { annotations, soft_labels, label_files, cache: None })
+    }
+
+    /// Takes decoded audio from `cache` and leaves there what is decoded; without one, it stays in memory.
+    #[must_use]
+    pub fn with_cache(self, cache: Option<Cache>) -> Self {
+        Self { cache, ..self }
+    }
+
+    /// What the annotation files describe.
+    pub fn annotations(&self) -> &Collection {
+        &self.annotations
     }
 
     /// Decodes the training and the validation clips and the noise that `config` asks for.
@@ -74,18 +92,19 @@ impl Dataset {
     pub fn load(self, config: &Config, progress: Progress, stop: &AtomicBool) -> Result<LoadedDataset> {
         let root = self.annotations.root.clone();
         let split = |split| -> Result<Loaded> {
-            let entries: Vec<&ClipEntry> = self.annotations.split(split).collect();
-            clips::load(&root, &entries, progress, stop).with_context(|| format!("split {split}"))
+            let entries: Vec<&Item> = self.annotations.split(split).collect();
+            clips::load(&root, &entries, self.cache.as_ref(), progress, stop).with_context(|| format!("split {split}"))
         };
         let (train, valid) = (split(Split::Train)?, split(Split::Valid)?);
         let noise = match &config.augment.recorded_noise {
-            Some(noise) => clips::load_folder(&root.join(&noise.folder), progress, stop)
+            Some(noise) => clips::load_folder(&root.join(&noise.folder), self.cache.as_ref(), progress, stop)
                 .context("augment.recorded_noise.folder (relative to the data folder)")?,
             None => Vec::new(),
         };
         Ok(LoadedDataset {
             tags: self.annotations.tags,
             soft_labels: self.soft_labels,
+            split_rule: self.annotations.split_rule,
             label_files: self.label_files,
             train: train.clips,
             valid: valid.clips,
@@ -125,10 +144,10 @@ impl LoadedDataset {
     /// If a file cannot be read any more.
     pub fn identity(&self, config: &Config, stage: &str) -> Result<Identity> {
         let mut label_files = BTreeMap::new();
-        for &file in &self.label_files {
+        for file in &self.label_files {
             let path = self.root.join(file);
             let bytes = std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
-            label_files.insert(file.to_owned(), blake3::hash(&bytes).to_hex().to_string());
+            label_files.insert(file.clone(), blake3::hash(&bytes).to_hex().to_string());
         }
         let mut hasher = blake3::Hasher::new();
         for clip in self.train.iter().chain(&self.valid) {
@@ -144,7 +163,7 @@ impl LoadedDataset {
             clips: hasher.finalize().to_hex().to_string(),
             num_train_clips: self.train.len(),
             num_valid_clips: self.valid.len(),
-            split: "folders: 0-9, a, b train; c valid; d, e, f test".to_owned(),
+            split: self.split_rule.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: commit(),
         })
@@ -165,17 +184,25 @@ impl LoadedDataset {
     }
 }
 
-/// Decodes one split for evaluation with a model that knows `tags`.
+/// Decodes one split for evaluation with a model that knows `tags`, and warns of clips that are left out: a measure over
+/// fewer clips is not comparable.
 ///
 /// # Errors
-/// If the data set has other tags, or a clip is missing: a measure over fewer clips would not be comparable.
-pub fn load_split(root: &Path, split: Split, tags: &[String], progress: Progress) -> Result<Vec<Clip>> {
-    let annotations = Mtat::open(root)?;
+/// If the data set has other tags, or no clip of the split can be decoded.
+pub fn load_split(
+    root: &Path,
+    rule: SplitRule,
+    split: Split,
+    tags: &[String],
+    cache: Option<&Cache>,
+    progress: Progress,
+) -> Result<Vec<Clip>> {
+    let annotations = mtat::open(root, rule)?;
     if annotations.tags != tags {
         bail!("{}: the tags are not those of the model, in its order", root.join(ANNOTATIONS_FILE).display());
     }
-    let entries: Vec<&ClipEntry> = annotations.split(split).collect();
-    let loaded = clips::load(root, &entries, progress, &AtomicBool::new(false))?;
+    let entries: Vec<&Item> = annotations.split(split).collect();
+    let loaded = clips::load(root, &entries, cache, progress, &AtomicBool::new(false))?;
     if let Some(first) = loaded.left_out.first() {
         eprintln!("warning: {} of {} clips were left out; the first: {first}", loaded.left_out.len(), entries.len());
     }

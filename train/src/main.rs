@@ -10,8 +10,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use earmark_core::engine::CpuEngine;
 use earmark_core::model_file::Model;
 use earmark_train::config::Config;
-use earmark_train::data::mtat::Split;
+use earmark_train::data::cache::{Cache, CacheArgs};
+use earmark_train::data::items::Split;
+use earmark_train::data::mtat::SplitRule;
 use earmark_train::dataset::{self, Dataset};
+use earmark_train::doctor::{self, DoctorArgs, Role};
 use earmark_train::eval::{self, report, report::Report};
 use earmark_train::export;
 use earmark_train::progress::Progress;
@@ -56,6 +59,11 @@ struct TrainArgs {
     /// Override a value of the configuration, e.g. supervised.epochs=3. May be repeated.
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "resume")]
     set: Vec<String>,
+    #[command(flatten)]
+    cache: CacheArgs,
+    /// Train on data that `train doctor` calls broken.
+    #[arg(long)]
+    allow_broken: bool,
     /// Show no progress.
     #[arg(long)]
     no_progress: bool,
@@ -63,6 +71,8 @@ struct TrainArgs {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Look for what is wrong with data sets: missing, damaged, duplicate and leaking files. Exit code 1: broken.
+    Doctor(DoctorArgs),
     /// Measure a model on a split: macro ROC-AUC and average precision, clip and window level.
     Evaluate(EvaluateArgs),
     /// Measure a file of scores that `evaluate --scores` wrote.
@@ -88,6 +98,11 @@ struct EvaluateArgs {
     /// Part of the data set.
     #[arg(long)]
     split: Split,
+    /// What decides the split of a clip.
+    #[arg(long, value_enum, default_value_t)]
+    split_rule: SplitRule,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// Also measure only the tags with at least this many positive clips.
     #[arg(long, value_name = "N", default_value_t = 5)]
     min_positives: usize,
@@ -134,6 +149,11 @@ struct ExportArgs {
     /// Measure the model on the validation and the test split of this data set and write the measures into the file.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// What decides the split of a clip.
+    #[arg(long, value_enum, default_value_t)]
+    split_rule: SplitRule,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// Show no progress.
     #[arg(long)]
     no_progress: bool,
@@ -157,6 +177,11 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         None => train(cli.train),
+        Some(Command::Doctor(args)) => match doctor::run(&args) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::from(1),
+            Err(error) => Err(error.into()),
+        },
         Some(Command::Evaluate(args)) => evaluate(&args).map_err(Failure::from),
         Some(Command::Metrics(args)) => metrics(&args).map_err(Failure::from),
         Some(Command::Export(args)) => export(&args).map_err(Failure::from),
@@ -197,7 +222,11 @@ fn train(args: TrainArgs) -> Result<(), Failure> {
     };
 
     let stop = stop_on_ctrl_c()?;
-    let dataset = Dataset::open(&data, &config)?;
+    let (dataset, cache) = (Dataset::open(&data, &config)?, args.cache.open()?);
+    for broken in doctor::admit(Role::Data, dataset.annotations(), cache.as_ref(), args.allow_broken)? {
+        eprintln!("warning: training on broken data: {broken}");
+    }
+    let dataset = dataset.with_cache(cache);
     let loaded = dataset.load(&config, progress, &stop)?;
     if progress == Progress::Shown {
         eprintln!("{}", loaded.summary());
@@ -256,21 +285,30 @@ fn evaluate(args: &EvaluateArgs) -> Result<()> {
         (None, Some(run)) => export::model_of_run(&RunFolder::open(run)?, args.weights, "run", "")?,
         (None, None) => bail!("name a --model or a --run"),
     };
-    let (report, table) = measure(&model, &args.data, args.split, args.min_positives, progress(args.no_progress))?;
+    let from = Source { data: &args.data, rule: args.split_rule, cache: args.cache.open()? };
+    let (report, table) = measure(&model, &from, args.split, args.min_positives, progress(args.no_progress))?;
     if let Some(path) = &args.scores {
         earmark_train::run::write_atomically(path, table.to_csv()?.as_bytes())?;
     }
     print_report(&report, args.json)
 }
 
+/// Where clips to measure on come from.
+struct Source<'a> {
+    data: &'a Path,
+    rule: SplitRule,
+    cache: Option<Cache>,
+}
+
 fn measure(
     model: &Model,
-    data: &Path,
+    from: &Source<'_>,
     split: Split,
     min_positives: usize,
     progress: Progress,
 ) -> Result<(Report, report::ScoreTable)> {
-    let clips = dataset::load_split(data, split, &model.metadata.tags, progress)?;
+    let tags = &model.metadata.tags;
+    let clips = dataset::load_split(from.data, from.rule, split, tags, from.cache.as_ref(), progress)?;
     let scores = eval::score(&CpuEngine::new(model, 1)?, &clips, progress)?;
     let report = Report::new(&scores, &clips, &model.metadata.tags, split, min_positives);
     Ok((report, report::ScoreTable::new(&scores, &clips, &model.metadata.tags)))
@@ -302,9 +340,10 @@ fn export(args: &ExportArgs) -> Result<()> {
         model.save(&args.out)?;
         // What is measured is the file as written, 16-bit weights included.
         let written = Model::load(&args.out)?;
+        let from = Source { data, rule: args.split_rule, cache: args.cache.open()? };
         let mut measures = serde_json::Map::new();
         for split in [Split::Valid, Split::Test] {
-            let (report, _) = measure(&written, data, split, 5, progress(args.no_progress))?;
+            let (report, _) = measure(&written, &from, split, 5, progress(args.no_progress))?;
             measures.insert(split.to_string(), serde_json::to_value(report)?);
         }
         model.metadata.metrics = measures.into();

@@ -203,7 +203,7 @@ fn stopping_and_resuming_after_every_step_changes_nothing() {
 
 fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
-    command.stdin(Stdio::null());
+    command.stdin(Stdio::null()).env("EARMARK_CACHE", "none");
     command
 }
 

@@ -136,11 +136,11 @@ impl BatchSource {
     /// Targets of a crop around `centre` (samples), `[num_tags]`.
     fn tag_targets(&self, clip: &Clip, centre: f64) -> Vec<f32> {
         let hard = clip.entry.tag_targets.iter().map(|&on| f32::from(u8::from(on)));
-        let Some(of_clip) = self.soft_labels.as_ref().and_then(|soft| soft.clip(clip.entry.id)) else {
+        let Some(of_clip) = self.soft_labels.as_ref().and_then(|soft| soft.clip(&clip.entry.id)) else {
             return hard.collect();
         };
         let mut targets = of_clip.to_vec();
-        if let Some(of_window) = self.soft_labels.as_ref().and_then(|soft| soft.window(clip.entry.id, centre)) {
+        if let Some(of_window) = self.soft_labels.as_ref().and_then(|soft| soft.window(&clip.entry.id, centre)) {
             augment::mix(&mut targets, of_window, 1.0 - self.data.clip_share as f32);
         }
         augment::mix(&mut targets, &hard.collect::<Vec<f32>>(), self.data.hard_share as f32);
@@ -186,22 +186,26 @@ pub fn prefetch(source: Arc<BatchSource>, epochs: usize, from: (usize, usize)) -
 mod tests {
     use super::*;
     use crate::config::{FilterConfig, MixupConfig, RecordedNoiseConfig, Targets, WhiteNoiseConfig};
-    use crate::data::mtat::{ClipEntry, Split};
+    use crate::data::items::{Item, Split};
+    use crate::data::mtat::SplitRule;
 
     /// Clips whose samples are all `index + 1`, so that a window tells which clip it comes from.
     fn source(num_clips: usize, batch: usize) -> BatchSource {
         let clips = (0..num_clips)
             .map(|index| Clip {
-                entry: ClipEntry {
-                    id: index as u64,
+                entry: Item {
+                    id: index.to_string(),
                     path: format!("0/{index}.wav"),
                     split: Split::Train,
+                    group: index.to_string(),
+                    start_secs: 0.0,
+                    length_secs: None,
                     tag_targets: vec![index == 0, true],
                 },
                 audio: ClipAudio::new(&vec![(index + 1) as f32; WINDOW_SAMPLES + 1_000]),
             })
             .collect();
-        let data = DataConfig { targets: Targets::Hard, clip_share: 1.0, hard_share: 0.0 };
+        let data = DataConfig { targets: Targets::Hard, split: SplitRule::Folders, clip_share: 1.0, hard_share: 0.0 };
         let noise = vec![ClipAudio::new(&[0.5, -0.25, 0.125])];
         BatchSource { clips, soft_labels: None, noise, data, augment: AugmentConfig::default(), batch, seed: 5 }
     }

@@ -335,7 +335,7 @@ fn teacher_column(train: &BatchSource, tag: usize) -> Vec<(f32, bool)> {
     train
         .clips
         .iter()
-        .filter_map(|clip| Some((soft_labels.clip(clip.entry.id)?[tag], clip.entry.tag_targets[tag])))
+        .filter_map(|clip| Some((soft_labels.clip(&clip.entry.id)?[tag], clip.entry.tag_targets[tag])))
         .collect()
 }
 
