@@ -6,16 +6,23 @@
 //!                 +-- BurnEngine  the Burn modules themselves, window by window        (wgpu, flex)
 //! ```
 //!
+//! [`open`] chooses between them by a device's name, tests the device, and wraps an engine on a GPU into a
+//! [`FallbackEngine`], which goes on with the CPU engine when the GPU fails.
+//!
 //! A stream takes samples in pieces of any size and hands out one [`WindowResult`] per hop, in order. A waveform that
 //! lies in memory is pushed like any other. Where the hop is a power of three the CPU engine computes each activation
 //! once and shares it between the windows that contain it; the result equals the plain computation to float rounding.
 
 #[cfg(feature = "burn")]
+pub mod adapters;
+#[cfg(feature = "burn")]
 mod burn;
 mod cpu;
 mod device;
+mod fallback;
 mod folded;
 mod passes;
+pub mod self_test;
 mod sliding;
 mod windowed;
 
@@ -24,7 +31,10 @@ use std::time::Duration;
 #[cfg(feature = "burn")]
 pub use self::burn::BurnEngine;
 pub use cpu::CpuEngine;
-pub use device::{DeviceChoice, open};
+#[cfg(feature = "burn")]
+pub use device::open_for_training;
+pub use device::{DeviceChoice, Notify, Work, open};
+pub use fallback::FallbackEngine;
 
 use crate::{SAMPLE_RATE_HZ, WINDOW_SAMPLES};
 
