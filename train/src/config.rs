@@ -6,7 +6,9 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use earmark_core::weights::Architecture;
+use earmark_core::adapt::{Alpha, BatchStatistics, NT_XENT_TEMPERATURE, SnrSchedule};
+use earmark_core::audio::augment::Chain;
+use earmark_core::weights::{Architecture, MAX_WIDTH};
 use serde::{Deserialize, Serialize};
 
 use crate::data::mtat::SplitRule;
@@ -22,7 +24,20 @@ pub struct Config {
     /// What the network is asked to say.
     pub data: DataConfig,
     /// The supervised reference: feature extractor and head on tag targets.
+    #[serde(default)]
     pub supervised: SupervisedConfig,
+    /// The noisy domain, which the stages `fe`, `dc` and `dat` need.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<NoiseConfig>,
+    /// Stage 1: the feature extractor by contrastive learning. The defaults of the three stages are the thesis' values.
+    #[serde(default)]
+    pub fe: FeConfig,
+    /// Stage 2: the domain classifier.
+    #[serde(default)]
+    pub dc: DcConfig,
+    /// Stage 3: domain adversarial training and its two references.
+    #[serde(default)]
+    pub dat: DatConfig,
     /// What happens to a window on its way into a batch; everything is off unless named.
     #[serde(default)]
     pub augment: AugmentConfig,
@@ -104,6 +119,214 @@ pub struct SupervisedConfig {
     /// Steps between checkpoints, besides the one after each validation; 0 is off.
     #[serde(default)]
     pub checkpoint_every_steps: u64,
+}
+
+impl Default for SupervisedConfig {
+    /// Plain Adam as in stage 3.
+    fn default() -> Self {
+        Self {
+            epochs: 100,
+            batch: 48,
+            learning_rate: 1e-4,
+            warmup_epochs: 0.0,
+            weight_decay: 0.0,
+            ema_decay: 0.0,
+            dropout: 0.0,
+            best_by: BestBy::default(),
+            best_min_positives: one_positive(),
+            validate_every_epochs: one_epoch(),
+            checkpoint_every_steps: 0,
+        }
+    }
+}
+
+/// The noisy domain: every second clip of the data set, with noise on it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoiseConfig {
+    /// Noise of training, relative to the data folder: `AudioSet`'s or MUSAN's layout (their training part), or a folder
+    /// whose every recording counts.
+    pub train: String,
+    /// Noise of validation, likewise (the validation part).
+    pub valid: String,
+    /// Recordings that are summed on a window: 1, 2 or 4.
+    #[serde(default = "one_noise")]
+    pub num_noises: usize,
+}
+
+/// Stage `fe`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FeConfig {
+    /// Passes over the training clips, one pair of random crops of each clip per pass.
+    pub epochs: usize,
+    /// Pairs per step.
+    pub batch: usize,
+    /// Adam's learning rate.
+    pub learning_rate: f64,
+    /// Decoupled weight decay (AdamW).
+    pub weight_decay: f64,
+    /// NT-Xent's temperature.
+    pub temperature: f64,
+    /// Length of the projection that the loss compares.
+    pub projection_len: usize,
+    /// Probabilities of CLMR's augmentations.
+    pub chain: Chain,
+    /// Epochs between checkpoints; the last one always has one.
+    pub checkpoint_every_epochs: usize,
+}
+
+impl Default for FeConfig {
+    fn default() -> Self {
+        Self {
+            epochs: 1_000,
+            batch: 48,
+            learning_rate: 3e-4,
+            weight_decay: 1e-6,
+            temperature: NT_XENT_TEMPERATURE,
+            projection_len: 64,
+            chain: Chain::default(),
+            checkpoint_every_epochs: 1,
+        }
+    }
+}
+
+/// How loud the noise is in the course of stage 2 and 3.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// -10 to 10 dB all along.
+    #[default]
+    None,
+    /// From easy to hard, see [`SnrSchedule`].
+    EasyToHard,
+}
+
+/// Stage `dc`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DcConfig {
+    /// Passes over the training clips.
+    pub epochs: usize,
+    /// Windows per step, half of them noisy.
+    pub batch: usize,
+    /// Adam's learning rate.
+    pub learning_rate: f64,
+    /// Hidden units of the domain classifier.
+    pub hidden: usize,
+    /// How loud the noise is.
+    pub strategy: Strategy,
+    /// Epochs after which `easy_to_hard` goes on by 1 dB.
+    pub epochs_per_db: usize,
+    /// Epochs between checkpoints; the last one always has one.
+    pub checkpoint_every_epochs: usize,
+}
+
+impl Default for DcConfig {
+    fn default() -> Self {
+        Self {
+            epochs: 60,
+            batch: 48,
+            learning_rate: 1e-4,
+            hidden: 100,
+            strategy: Strategy::None,
+            epochs_per_db: 3,
+            checkpoint_every_epochs: 1,
+        }
+    }
+}
+
+impl DcConfig {
+    /// Signal-to-noise ratios by epoch.
+    pub fn snr(&self) -> SnrSchedule {
+        match self.strategy {
+            Strategy::None => SnrSchedule::Constant,
+            Strategy::EasyToHard => SnrSchedule::LoudNoiseFirst { epochs_per_db: self.epochs_per_db },
+        }
+    }
+}
+
+/// What stage `dat` learns from (thesis, table 4.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// Labels of the clean domain.
+    Baseline,
+    /// Labels of both domains.
+    Supervised,
+    /// Labels of the clean domain and the domain classifier's reversed gradient on both.
+    #[default]
+    Proposed,
+}
+
+/// What becomes of the domain classifier in stage 3.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Adversary {
+    /// It stays as stage 2 left it (best in the thesis).
+    #[default]
+    Freeze,
+    /// It goes on learning.
+    Finetune,
+}
+
+/// Stage `dat`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatConfig {
+    /// What is learnt from.
+    pub method: Method,
+    /// Passes over the training clips.
+    pub epochs: usize,
+    /// Windows per step, half of them noisy; `baseline` takes the clean half alone.
+    pub batch: usize,
+    /// Adam's learning rate.
+    pub learning_rate: f64,
+    /// Factor on the reversed gradient.
+    pub lambda: f64,
+    /// Further factor on it: DANN's schedule or 1.
+    pub alpha: Alpha,
+    /// What becomes of the domain classifier.
+    pub domain_classifier: Adversary,
+    /// How loud the noise is.
+    pub strategy: Strategy,
+    /// Epochs after which `easy_to_hard` goes on by 1 dB.
+    pub epochs_per_db: usize,
+    /// Over which windows the feature extractor's batch norm takes its statistics.
+    pub batch_statistics: BatchStatistics,
+    /// Epochs between validations, clean and at five signal-to-noise ratios; the last epoch is always validated.
+    pub validate_every_epochs: usize,
+    /// Steps between checkpoints, besides the one after each validation; 0 is off.
+    pub checkpoint_every_steps: u64,
+}
+
+impl Default for DatConfig {
+    fn default() -> Self {
+        Self {
+            method: Method::default(),
+            epochs: 800,
+            batch: 48,
+            learning_rate: 1e-4,
+            lambda: 0.05,
+            alpha: Alpha::default(),
+            domain_classifier: Adversary::default(),
+            strategy: Strategy::None,
+            epochs_per_db: 30,
+            batch_statistics: BatchStatistics::default(),
+            validate_every_epochs: 10,
+            checkpoint_every_steps: 0,
+        }
+    }
+}
+
+impl DatConfig {
+    /// Signal-to-noise ratios by epoch.
+    pub fn snr(&self) -> SnrSchedule {
+        match self.strategy {
+            Strategy::None => SnrSchedule::Constant,
+            Strategy::EasyToHard => SnrSchedule::SoftNoiseFirst { epochs_per_db: self.epochs_per_db },
+        }
+    }
 }
 
 /// Measure that picks the best weights, on clip probabilities of the validation split.
@@ -188,6 +411,10 @@ pub struct RecordedNoiseConfig {
     pub probability: f64,
     /// Range of the signal-to-noise ratio.
     pub snr_db: [f32; 2],
+}
+
+fn one_noise() -> usize {
+    1
 }
 
 fn one() -> f64 {
@@ -284,6 +511,37 @@ impl Config {
         within("supervised.dropout", stage.dropout, 0.0..=0.95)?;
         within("supervised.best_min_positives", stage.best_min_positives as f64, 1.0..=1e6)?;
         within("supervised.validate_every_epochs", stage.validate_every_epochs as f64, 1.0..=1e6)?;
+
+        if let Some(noise) = &self.noise
+            && ![1, 2, 4].contains(&noise.num_noises)
+        {
+            bail!("noise.num_noises is {}; it must be 1, 2 or 4", noise.num_noises);
+        }
+        let fe = &self.fe;
+        within("fe.epochs", fe.epochs as f64, 1.0..=1e6)?;
+        within("fe.batch", fe.batch as f64, 2.0..=4096.0)?;
+        within("fe.learning_rate", fe.learning_rate, 1e-9..=1.0)?;
+        within("fe.weight_decay", fe.weight_decay, 0.0..=1.0)?;
+        within("fe.temperature", fe.temperature, 1e-3..=100.0)?;
+        within("fe.projection_len", fe.projection_len as f64, 1.0..=MAX_WIDTH as f64)?;
+        for (effect, probability) in fe.chain.probabilities() {
+            within(&format!("fe.chain.{effect}"), probability, 0.0..=1.0)?;
+        }
+        within("fe.checkpoint_every_epochs", fe.checkpoint_every_epochs as f64, 1.0..=1e6)?;
+        let dc = &self.dc;
+        within("dc.epochs", dc.epochs as f64, 1.0..=1e6)?;
+        within("dc.batch", dc.batch as f64, 4.0..=4096.0)?;
+        within("dc.learning_rate", dc.learning_rate, 1e-9..=1.0)?;
+        within("dc.hidden", dc.hidden as f64, 1.0..=MAX_WIDTH as f64)?;
+        within("dc.epochs_per_db", dc.epochs_per_db as f64, 1.0..=1e6)?;
+        within("dc.checkpoint_every_epochs", dc.checkpoint_every_epochs as f64, 1.0..=1e6)?;
+        let dat = &self.dat;
+        within("dat.epochs", dat.epochs as f64, 1.0..=1e6)?;
+        within("dat.batch", dat.batch as f64, 4.0..=4096.0)?;
+        within("dat.learning_rate", dat.learning_rate, 1e-9..=1.0)?;
+        within("dat.lambda", dat.lambda, 0.0..=1e3)?;
+        within("dat.epochs_per_db", dat.epochs_per_db as f64, 1.0..=1e6)?;
+        within("dat.validate_every_epochs", dat.validate_every_epochs as f64, 1.0..=1e6)?;
 
         let augment = &self.augment;
         if let Some(gain) = augment.gain {

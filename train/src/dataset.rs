@@ -8,15 +8,18 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 
-use crate::config::{Config, Targets};
+use crate::config::{Config, Method, Targets};
 use crate::data::batches::BatchSource;
 use crate::data::cache::Cache;
 use crate::data::clips::{self, Clip, ClipAudio, Loaded};
-use crate::data::items::{Collection, Item, Split};
+use crate::data::domains::{DomainSource, Noise, PairSource};
+use crate::data::items::{Collection, Item, Layout, Split};
+use crate::data::layout;
 use crate::data::mtat::{self, ANNOTATIONS_FILE, CLIP_INFO_FILE, SplitRule};
 use crate::data::soft_labels::{CLIPS_FILE, INDEX_FILE, SoftLabels, WINDOWS_FILE};
 use crate::progress::Progress;
 use crate::run::Identity;
+use crate::stages::dat::DatData;
 use crate::stages::supervised::SupervisedData;
 
 /// Labels of a data set, read and checked; no audio yet.
@@ -39,7 +42,15 @@ pub struct LoadedDataset {
     train: Vec<Clip>,
     valid: Vec<Clip>,
     noise: Vec<ClipAudio>,
+    domain_noise: Option<DomainNoise>,
     left_out: Vec<String>,
+}
+
+/// The noise of the noisy domain.
+#[derive(Debug)]
+struct DomainNoise {
+    train: Noise,
+    valid: Noise,
 }
 
 impl Dataset {
@@ -85,6 +96,15 @@ impl Dataset {
         &self.annotations
     }
 
+    /// Decodes the noise of one split: the split of a data set of noise, or the whole of a plain folder.
+    fn noise(&self, dir: &Path, split: Split, progress: Progress, stop: &AtomicBool) -> Result<Vec<ClipAudio>> {
+        let collection = layout::open(dir, SplitRule::default())?;
+        let of_split = |item: &&Item| collection.layout == Layout::Folder || item.split == split;
+        let items: Vec<&Item> = collection.items.iter().filter(of_split).collect();
+        let loaded = clips::load(&collection.root, &items, self.cache.as_ref(), progress, stop)?;
+        Ok(loaded.clips.into_iter().map(|clip| clip.audio).collect())
+    }
+
     /// Decodes the training and the validation clips and the noise that `config` asks for.
     ///
     /// # Errors
@@ -101,6 +121,19 @@ impl Dataset {
                 .context("augment.recorded_noise.folder (relative to the data folder)")?,
             None => Vec::new(),
         };
+        let domain_noise = match &config.noise {
+            Some(noise) => {
+                let part = |folder: &str, split, key: &str| -> Result<Noise> {
+                    let recordings = self
+                        .noise(&root.join(folder), split, progress, stop)
+                        .with_context(|| format!("{key} (relative to the data folder)"))?;
+                    Ok(Noise { recordings, num_noises: noise.num_noises })
+                };
+                let train = part(&noise.train, Split::Train, "noise.train")?;
+                Some(DomainNoise { train, valid: part(&noise.valid, Split::Valid, "noise.valid")? })
+            }
+            None => None,
+        };
         Ok(LoadedDataset {
             tags: self.annotations.tags,
             soft_labels: self.soft_labels,
@@ -109,6 +142,7 @@ impl Dataset {
             train: train.clips,
             valid: valid.clips,
             noise,
+            domain_noise,
             left_out: train.left_out.into_iter().chain(valid.left_out).collect(),
             root,
         })
@@ -154,6 +188,11 @@ impl LoadedDataset {
             hasher.update(format!("{}\t{}\n", clip.entry.path, clip.audio.len()).as_bytes());
         }
         hasher.update(&(self.noise.len() as u64).to_le_bytes());
+        if let Some(noise) = &self.domain_noise {
+            for recording in noise.train.recordings.iter().chain(&noise.valid.recordings) {
+                hasher.update(&(recording.len() as u64).to_le_bytes());
+            }
+        }
         Ok(Identity {
             format_version: Identity::FORMAT_VERSION,
             stage: stage.to_owned(),
@@ -182,7 +221,74 @@ impl LoadedDataset {
         });
         SupervisedData { train, valid: self.valid, tags: self.tags }
     }
+
+    /// As stage `fe` wants it.
+    ///
+    /// # Errors
+    /// If the configuration names no noise, or there are too few clips.
+    pub fn into_pairs(self, config: &Config) -> Result<Arc<PairSource>> {
+        self.check_domains(config)?;
+        let noise = self.domain_noise.context(NO_NOISE)?;
+        Ok(Arc::new(PairSource {
+            clips: self.train.into_iter().map(|clip| clip.audio).collect(),
+            noise: Arc::new(noise.train),
+            chain: config.fe.chain.clone(),
+            batch: config.fe.batch,
+            seed: config.seed,
+        }))
+    }
+
+    /// As stage `dc` wants it. It reads no tags.
+    ///
+    /// # Errors
+    /// If the configuration names no noise or mixes domains, or there are too few clips.
+    pub fn into_domains(mut self, config: &Config) -> Result<Arc<DomainSource>> {
+        self.check_domains(config)?;
+        let noise = self.domain_noise.take().context(NO_NOISE)?;
+        Ok(Arc::new(DomainSource {
+            clips: self.into_supervised(config).train,
+            noise: Arc::new(noise.train),
+            snr: config.dc.snr(),
+            batch: config.dc.batch,
+            method: Method::Proposed,
+        }))
+    }
+
+    /// As stage `dat` wants it.
+    ///
+    /// # Errors
+    /// As [`into_domains`](Self::into_domains).
+    pub fn into_dat(mut self, config: &Config) -> Result<DatData> {
+        self.check_domains(config)?;
+        let noise = self.domain_noise.take().context(NO_NOISE)?;
+        let supervised = self.into_supervised(config);
+        let train = DomainSource {
+            clips: Arc::clone(&supervised.train),
+            noise: Arc::new(noise.train),
+            snr: config.dat.snr(),
+            batch: config.dat.batch,
+            method: config.dat.method,
+        };
+        Ok(DatData { train: Arc::new(train), supervised, valid_noise: noise.valid })
+    }
+
+    /// Checks that there are two clips for each domain, which batch norm needs, and that nothing carries sound or labels
+    /// from one domain into the other.
+    fn check_domains(&self, config: &Config) -> Result<()> {
+        if self.train.len() < 4 {
+            bail!("{} training clips; two domains need at least 4", self.train.len());
+        }
+        if config.augment.recorded_noise.is_some() || config.augment.mixup.is_some() {
+            bail!(
+                "augment.recorded_noise and augment.mixup would blur the two domains; leave them out in fe, dc and dat"
+            );
+        }
+        Ok(())
+    }
 }
+
+const NO_NOISE: &str =
+    "the stages fe, dc and dat need a section [noise] in the configuration: train, valid, num_noises";
 
 /// Decodes one split for evaluation with a model that knows `tags`, and warns of clips that are left out: a measure over
 /// fewer clips is not comparable.

@@ -20,6 +20,7 @@ use earmark_train::export;
 use earmark_train::progress::Progress;
 use earmark_train::run::RunFolder;
 use earmark_train::stages::supervised::{self, Outcome, Which};
+use earmark_train::stages::{dat, dc, fe};
 
 /// Trains Earmark's networks and measures them.
 ///
@@ -37,6 +38,26 @@ struct Cli {
 enum Stage {
     /// The supervised reference: feature extractor and head on tag targets.
     Supervised,
+    /// Stage 1: the feature extractor by contrastive learning, without tags.
+    Fe,
+    /// Stage 2: the domain classifier on a trained feature extractor.
+    Dc,
+    /// Stage 3: domain adversarial training, or the baseline or supervised reference (dat.method).
+    Dat,
+    /// Stages 1 to 3 one after the other, each in a folder of --out.
+    All,
+}
+
+impl Stage {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Supervised => "supervised",
+            Self::Fe => fe::STAGE,
+            Self::Dc => dc::STAGE,
+            Self::Dat => dat::STAGE,
+            Self::All => "all",
+        }
+    }
 }
 
 #[derive(Args)]
@@ -50,6 +71,12 @@ struct TrainArgs {
     /// Data set in MagnaTagATune's layout: the folder with `annotations_final.csv`.
     #[arg(long, value_name = "DIR", required = true)]
     data: Option<PathBuf>,
+    /// Feature extractor that the stages dc and dat start from: a run of stage fe, supervised or dat, or a model file.
+    #[arg(long, value_name = "RUN|FILE")]
+    fe: Option<PathBuf>,
+    /// Domain classifier that the stage dat starts from: a run of stage dc.
+    #[arg(long, value_name = "RUN")]
+    dc: Option<PathBuf>,
     /// Folder of the run [default: runs/CONFIG-seedN].
     #[arg(long, value_name = "RUN", required_if_eq("resume", "true"))]
     out: Option<PathBuf>,
@@ -200,51 +227,103 @@ fn progress(hidden: bool) -> Progress {
 }
 
 fn train(args: TrainArgs) -> Result<(), Failure> {
-    let progress = progress(args.no_progress);
-    let data = args.data.ok_or_else(|| Failure::Usage(anyhow::anyhow!("--data is required")))?;
-    let (config, out) = if args.resume {
-        let out = args.out.unwrap_or_default();
-        let config = RunFolder::open(&out).map_err(Failure::Usage)?.config().clone();
-        if let Some(path) = &args.config
-            && Config::load(path, &[]).map_err(Failure::Usage)? != config
-        {
-            let message = "differs from the configuration saved with the run; leave --config out to continue the run";
-            return Err(Failure::Usage(anyhow::anyhow!("{}: {message}", path.display())));
+    let usage = |message: String| Failure::Usage(anyhow::anyhow!(message));
+    let stage = args.stage.ok_or_else(|| usage("--stage is required".to_owned()))?;
+    let out = match (&args.out, &args.config) {
+        (Some(out), _) => out.clone(),
+        (None, Some(path)) => {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let seed = Config::load(path, &args.set).map_err(Failure::Usage)?.seed;
+            PathBuf::from("runs").join(format!("{stem}-seed{seed}"))
         }
-        (config, out)
-    } else {
-        let path = args.config.unwrap_or_default();
-        let config = Config::load(&path, &args.set).map_err(Failure::Usage)?;
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let out = args.out.unwrap_or_else(|| PathBuf::from("runs").join(format!("{stem}-seed{}", config.seed)));
-        RunFolder::must_be_free(&out).map_err(Failure::Usage)?;
-        (config, out)
+        (None, None) => return Err(usage("--out is required with --resume".to_owned())),
     };
-
     let stop = stop_on_ctrl_c()?;
-    let (dataset, cache) = (Dataset::open(&data, &config)?, args.cache.open()?);
+    if !matches!(stage, Stage::All) {
+        let start = Start { fe: args.fe.clone(), dc: args.dc.clone() };
+        train_stage(stage, &args, &out, start, args.resume, &stop)?;
+        return Ok(());
+    }
+    let (fe, dc) = (out.join(fe::STAGE), out.join(dc::STAGE));
+    for (stage, start) in [
+        (Stage::Fe, Start::default()),
+        (Stage::Dc, Start { fe: Some(fe.clone()), dc: None }),
+        (Stage::Dat, Start { fe: Some(fe.clone()), dc: Some(dc.clone()) }),
+    ] {
+        let out = out.join(stage.name());
+        // A stage that was begun is continued, one that was not is started; both need --resume or a free folder.
+        let resume = args.resume && out.exists();
+        if train_stage(stage, &args, &out, start, resume, &stop)? == Outcome::Interrupted {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// What a stage starts from.
+#[derive(Default)]
+struct Start {
+    fe: Option<PathBuf>,
+    dc: Option<PathBuf>,
+}
+
+fn train_stage(
+    stage: Stage,
+    args: &TrainArgs,
+    out: &Path,
+    start: Start,
+    resume: bool,
+    stop: &AtomicBool,
+) -> Result<Outcome, Failure> {
+    let progress = progress(args.no_progress);
+    let data = args.data.as_deref().ok_or_else(|| Failure::Usage(anyhow::anyhow!("--data is required")))?;
+    let config = configuration(args, out, resume)?;
+    if !resume && matches!(stage, Stage::Dc | Stage::Dat) && start.fe.is_none() {
+        let message = "needs a trained feature extractor: --fe RUN or --fe MODEL.safetensors";
+        return Err(Failure::Usage(anyhow::anyhow!("stage {} {message}", stage.name())));
+    }
+
+    let (dataset, cache) = (Dataset::open(data, &config)?, args.cache.open()?);
     for broken in doctor::admit(Role::Data, dataset.annotations(), cache.as_ref(), args.allow_broken)? {
         eprintln!("warning: training on broken data: {broken}");
     }
-    let dataset = dataset.with_cache(cache);
-    let loaded = dataset.load(&config, progress, &stop)?;
+    let loaded = dataset.with_cache(cache).load(&config, progress, stop)?;
     if progress == Progress::Shown {
-        eprintln!("{}", loaded.summary());
+        eprintln!("stage {}: {}", stage.name(), loaded.summary());
     }
-    let identity = loaded.identity(&config, "supervised")?;
-    let run = if args.resume {
-        let run = RunFolder::open(&out)?;
-        if !run.identity()?.same_data(&identity) {
+    let identity = loaded.identity(&config, stage.name())?;
+    let run = if resume {
+        let run = RunFolder::open(out)?;
+        let begun = run.identity()?;
+        if begun.stage != identity.stage {
+            let message = format!("is a run of stage {}; resume it with --stage {0}", begun.stage);
+            return Err(Failure::Usage(anyhow::anyhow!("{}: {message}", out.display())));
+        }
+        if !begun.same_data(&identity) {
             let message = "the labels or clips are not those that the run began with; resume with the same --data";
             return Err(Failure::Usage(anyhow::anyhow!("{}: {message}", data.display())));
         }
         run
     } else {
-        RunFolder::create(&out, &config, &identity)?
+        RunFolder::create(out, &config, &identity)?
     };
 
-    let outcome = supervised::train(&run, &config, &loaded.into_supervised(&config), progress, &stop)?;
+    let fe = start.fe.unwrap_or_default();
+    let outcome = match stage {
+        Stage::Fe => fe::train(&run, &config, &loaded.into_pairs(&config)?, progress, stop)?,
+        Stage::Dc => dc::train(&run, &config, &loaded.into_domains(&config)?, &fe, progress, stop)?,
+        Stage::Dat => {
+            let start = dat::Start { feature_extractor: fe, domain_classifier: start.dc };
+            dat::train(&run, &config, &loaded.into_dat(&config)?, &start, progress, stop)?
+        }
+        Stage::Supervised | Stage::All => {
+            supervised::train(&run, &config, &loaded.into_supervised(&config), progress, stop)?
+        }
+    };
     match outcome {
+        Outcome::Finished if matches!(stage, Stage::Fe | Stage::Dc) => {
+            println!("{}: stage {} is done", out.display(), stage.name());
+        }
         Outcome::Finished => {
             let best = supervised::validated(&run, Which::Best)?.validation;
             println!(
@@ -257,12 +336,38 @@ fn train(args: TrainArgs) -> Result<(), Failure> {
             );
         }
         Outcome::Interrupted => println!(
-            "interrupted and saved; continue with: train --stage supervised --data {} --out {} --resume",
+            "interrupted and saved; continue with: train --stage {} --data {} --out {} --resume",
+            args.stage.map_or("", Stage::name),
             data.display(),
-            out.display()
+            args.out.as_deref().unwrap_or(out).display()
         ),
     }
-    Ok(())
+    Ok(outcome)
+}
+
+/// The configuration of a new run, or that of the run which is resumed.
+fn configuration(args: &TrainArgs, out: &Path, resume: bool) -> Result<Config, Failure> {
+    if !resume {
+        // Stage 2 or 3 of an interrupted --stage all has no folder yet; it takes the configuration of the stage before.
+        let earlier = [dc::STAGE, fe::STAGE].map(|stage| out.with_file_name(stage));
+        let config = match &args.config {
+            Some(path) => Config::load(path, &args.set),
+            None => earlier.iter().find(|run| run.exists()).map_or_else(
+                || Err(anyhow::anyhow!("--config is required")),
+                |run| Ok(RunFolder::open(run)?.config().clone()),
+            ),
+        };
+        RunFolder::must_be_free(out).map_err(Failure::Usage)?;
+        return config.map_err(Failure::Usage);
+    }
+    let config = RunFolder::open(out).map_err(Failure::Usage)?.config().clone();
+    if let Some(path) = &args.config
+        && Config::load(path, &[]).map_err(Failure::Usage)? != config
+    {
+        let message = "differs from the configuration saved with the run; leave --config out to continue the run";
+        return Err(Failure::Usage(anyhow::anyhow!("{}: {message}", path.display())));
+    }
+    Ok(config)
 }
 
 /// A flag that Ctrl-C raises. A second Ctrl-C ends the program at once.

@@ -5,6 +5,7 @@ use burn::{
     optim::{GradientsAccumulator, GradientsParams},
     prelude::*,
 };
+use serde::{Deserialize, Serialize};
 
 use super::{Domain, binary_cross_entropy_with_logits, domain_accuracy, domain_loss};
 use crate::model::{DomainClassifier, LabelPredictor, Projector, SampleCnn, gradient_reversal};
@@ -20,7 +21,8 @@ pub enum Embedding {
 }
 
 /// Over which windows the feature extractor's batch norm takes its statistics; see [`super`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BatchStatistics {
     /// One forward pass over both domains: joint statistics.
     #[default]

@@ -2,8 +2,11 @@
 
 use std::ops::RangeInclusive;
 
+use serde::{Deserialize, Serialize};
+
 /// Factor on the domain classifier's reversed gradient, beside lambda.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Alpha {
     /// DANN's schedule, from 0 to 1: `2 / (1 + exp(-10 p)) - 1` at the share `p` of the training that is done (Ganin et
     /// al. 2016, section 5.2.2). The best reported variant of the thesis.

@@ -6,7 +6,6 @@
 //! ```
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use earmark_core::WINDOW_SAMPLES;
@@ -79,7 +78,7 @@ impl BatchSource {
     }
 
     /// The window and the targets of one clip in one epoch.
-    fn example(&self, epoch: usize, clip: usize) -> (Vec<f32>, Vec<f32>) {
+    pub(super) fn example(&self, epoch: usize, clip: usize) -> (Vec<f32>, Vec<f32>) {
         let rng = &mut rng::stream(self.seed, "example", epoch as u64, clip as u64);
         let (mut window, mut tag_targets) = self.crop(&self.clips[clip], rng);
         if let Some(mixup) = &self.augment.mixup
@@ -149,7 +148,7 @@ impl BatchSource {
 }
 
 /// Part `index` of `len` items in `parts` parts whose sizes differ by at most one.
-fn share(len: usize, parts: usize, index: usize) -> Range<usize> {
+pub(super) fn share(len: usize, parts: usize, index: usize) -> Range<usize> {
     len * index / parts..len * (index + 1) / parts
 }
 
@@ -158,22 +157,27 @@ fn uniform(rng: &mut impl Rng, [low, high]: [f32; 2]) -> f32 {
 }
 
 /// A window of a recording: a random crop, or the recording repeated from a random start where it is shorter.
-fn noise_window(recording: &ClipAudio, rng: &mut impl Rng) -> Vec<f32> {
+pub(super) fn noise_window(recording: &ClipAudio, rng: &mut impl Rng) -> Vec<f32> {
     let len = recording.len();
     let start =
         if len > WINDOW_SAMPLES { rng.random_range(0..=len - WINDOW_SAMPLES) } else { rng.random_range(0..len) };
     (0..WINDOW_SAMPLES).filter_map(|offset| recording.get((start + offset) % len)).collect()
 }
 
-/// Batches from `(epoch, step)` on, prepared ahead on a thread; with the epoch and step of each. The thread ends with
-/// its receiver.
-pub fn prefetch(source: Arc<BatchSource>, epochs: usize, from: (usize, usize)) -> Receiver<(usize, usize, Batch)> {
+/// What `make` makes of epoch and step, from `(epoch, step)` on, prepared ahead on a thread; with the epoch and step of
+/// each. The thread ends with its receiver.
+pub fn prefetch<B: Send + 'static>(
+    make: impl Fn(usize, usize) -> B + Send + 'static,
+    steps_per_epoch: usize,
+    epochs: usize,
+    from: (usize, usize),
+) -> Receiver<(usize, usize, B)> {
     let (sender, receiver) = sync_channel(PREFETCHED_BATCHES);
     std::thread::spawn(move || {
         for epoch in from.0..epochs {
             let first_step = if epoch == from.0 { from.1 } else { 0 };
-            for step in first_step..source.steps_per_epoch() {
-                if sender.send((epoch, step, source.batch(epoch, step))).is_err() {
+            for step in first_step..steps_per_epoch {
+                if sender.send((epoch, step, make(epoch, step))).is_err() {
                     return;
                 }
             }
@@ -184,6 +188,8 @@ pub fn prefetch(source: Arc<BatchSource>, epochs: usize, from: (usize, usize)) -
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::config::{FilterConfig, MixupConfig, RecordedNoiseConfig, Targets, WhiteNoiseConfig};
     use crate::data::items::{Item, Split};
@@ -257,7 +263,9 @@ mod tests {
     #[test]
     fn prefetched_batches_continue_where_asked() {
         let source = Arc::new(source(5, 2));
-        let received: Vec<_> = prefetch(Arc::clone(&source), 2, (0, 2)).into_iter().collect();
+        let batches = Arc::clone(&source);
+        let make = move |epoch, step| batches.batch(epoch, step);
+        let received: Vec<_> = prefetch(make, source.steps_per_epoch(), 2, (0, 2)).into_iter().collect();
         let places: Vec<_> = received.iter().map(|(epoch, step, _)| (*epoch, *step)).collect();
         assert_eq!(places, [(0, 2), (1, 0), (1, 1), (1, 2)]);
         assert_eq!(received[1].2, source.batch(1, 0));

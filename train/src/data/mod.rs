@@ -7,6 +7,7 @@ pub mod audioset;
 pub mod batches;
 pub mod cache;
 pub mod clips;
+pub mod domains;
 pub mod folder;
 pub mod items;
 pub mod jamendo;

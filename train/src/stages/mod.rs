@@ -3,6 +3,9 @@
 //! A plain loop rather than burn-train's `Learner`: a checkpoint must hold the moving average, the best weights and the
 //! place inside an epoch as one unit, so that a run that is killed and resumed gives the same losses bit for bit.
 
+pub mod dat;
+pub mod dc;
+pub mod fe;
 mod optimiser;
 mod schedule;
 pub mod supervised;
@@ -14,6 +17,7 @@ use anyhow::{Result, anyhow};
 use burn::module::Module;
 use burn::store::ModuleRecord;
 use burn::tensor::Bytes;
+use serde::{Deserialize, Serialize};
 
 /// A network's parameters, their identities (which the optimiser's state refers to) and batch norm's statistics.
 ///
@@ -33,4 +37,36 @@ pub fn network_from_bytes<M: Module>(network: M, bytes: Vec<u8>) -> Result<M> {
     ModuleRecord::from_bytes(Bytes::from_bytes_vec(bytes))
         .and_then(|record| network.try_load_record(record))
         .map_err(|error| anyhow!("network of the checkpoint: {error}"))
+}
+
+/// Place in a run of stage 1 or 2; with the networks and the optimiser, all that a resumed run needs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Place {
+    /// Steps done.
+    step: u64,
+    /// Epoch of the next step, from 0.
+    epoch: usize,
+    /// Next step within the epoch, from 0.
+    step_in_epoch: usize,
+    /// Time spent so far.
+    elapsed_secs: f64,
+}
+
+impl Place {
+    /// Epoch and step of the next batch.
+    fn next(&self) -> (usize, usize) {
+        (self.epoch, self.step_in_epoch)
+    }
+
+    /// A step was done.
+    fn advance(&mut self, epoch: usize, step_in_epoch: usize, steps_per_epoch: usize) {
+        self.step += 1;
+        (self.epoch, self.step_in_epoch) =
+            if step_in_epoch + 1 == steps_per_epoch { (epoch + 1, 0) } else { (epoch, step_in_epoch + 1) };
+    }
+
+    /// Whether a checkpoint is due: every so many epochs, and after the last.
+    fn is_due(&self, every_epochs: usize, epochs: usize) -> bool {
+        self.step_in_epoch == 0 && (self.epoch.is_multiple_of(every_epochs) || self.epoch == epochs)
+    }
 }
