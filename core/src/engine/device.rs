@@ -93,7 +93,7 @@ pub fn open(model: &Model, choice: DeviceChoice, work: Work, notify: &Notify) ->
             let Some(adapter) = chosen(choice, work.is_long)? else { return Ok(cpu()?) };
             let cpu = cpu()?;
             let rival = (choice == DeviceChoice::Auto).then_some(work.hop);
-            match Gpu::new(model, adapter, &*cpu).and_then(|gpu| gpu.outruns(model, rival)) {
+            match TestedGpu::new(model, adapter, &*cpu).and_then(|gpu| gpu.outruns(model, rival)) {
                 Ok(gpu) => {
                     let notify = notify.clone();
                     Ok(Box::new(FallbackEngine::new(Box::new(gpu.engine), cpu, move |notice| notify(notice))))
@@ -129,7 +129,7 @@ pub fn open_for_training(
     let Some(adapter) = chosen(choice, true)? else { return Ok(on_cpu()) };
     let cpu = CpuEngine::new(model, 1).map_err(EngineError::Model)?;
     let rival = (choice == DeviceChoice::Auto).then_some(Hop::NON_OVERLAPPING);
-    match Gpu::new(model, adapter, &cpu).and_then(|gpu| gpu.outruns(model, rival)) {
+    match TestedGpu::new(model, adapter, &cpu).and_then(|gpu| gpu.outruns(model, rival)) {
         Ok(gpu) => Ok((gpu.device, gpu.engine.device())),
         Err(reason) => {
             let (device, name) = on_cpu();
@@ -149,21 +149,29 @@ fn chosen(choice: DeviceChoice, is_long: bool) -> Result<Option<&'static adapter
     }
 }
 
-/// A GPU that has passed the self-test.
+/// A GPU that has passed its self-test.
 #[cfg(feature = "burn")]
-struct Gpu {
-    engine: BurnEngine,
-    device: burn::tensor::Device,
+pub struct TestedGpu {
+    /// The model on it.
+    pub engine: BurnEngine,
+    /// Its Burn device.
+    pub device: burn::tensor::Device,
+    /// Largest difference of a logit from the CPU engine's.
+    pub max_logit_difference: f32,
 }
 
 #[cfg(feature = "burn")]
-impl Gpu {
-    fn new(model: &Model, adapter: &adapters::Adapter, cpu: &dyn Engine) -> Result<Self, String> {
+impl TestedGpu {
+    /// Puts `model` on `adapter` and compares it with the model on `cpu`.
+    ///
+    /// # Errors
+    /// Why the adapter cannot be used, as a clause that does not name it.
+    pub fn new(model: &Model, adapter: &adapters::Adapter, cpu: &dyn Engine) -> Result<Self, String> {
         let device = adapter.open().map_err(cause)?;
         let engine = adapters::contained(|| BurnEngine::on(model, device.clone(), adapter.to_string()))?;
         let engine = engine.map_err(|error| error.to_string())?;
-        self_test::compare(&engine, cpu)?;
-        Ok(Self { engine, device })
+        let max_logit_difference = self_test::compare(&engine, cpu)?;
+        Ok(Self { engine, device, max_logit_difference })
     }
 
     /// Itself, if it is faster at `hop` than the CPU engine with every processor; without a hop it need not be.

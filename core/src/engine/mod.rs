@@ -31,9 +31,9 @@ use std::time::Duration;
 #[cfg(feature = "burn")]
 pub use self::burn::BurnEngine;
 pub use cpu::CpuEngine;
-#[cfg(feature = "burn")]
-pub use device::open_for_training;
 pub use device::{DeviceChoice, Notify, Work, open};
+#[cfg(feature = "burn")]
+pub use device::{TestedGpu, open_for_training};
 pub use fallback::FallbackEngine;
 
 use crate::{SAMPLE_RATE_HZ, WINDOW_SAMPLES};
