@@ -184,8 +184,8 @@ impl LoadedDataset {
     }
 }
 
-/// Decodes one split for evaluation with a model that knows `tags`, and warns of clips that are left out: a measure over
-/// fewer clips is not comparable.
+/// Decodes one split for evaluation with a model that knows `tags`, and warns of clips that are left out: a measure
+/// over fewer clips is not comparable.
 ///
 /// # Errors
 /// If the data set has other tags, or no clip of the split can be decoded.
