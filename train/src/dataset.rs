@@ -40,6 +40,8 @@ pub struct LoadedDataset {
     valid: Vec<Clip>,
     noise: Vec<ClipAudio>,
     left_out: Vec<String>,
+    /// Clips and recordings that the cache could not take.
+    not_cached: usize,
 }
 
 impl Dataset {
@@ -110,13 +112,14 @@ impl Dataset {
             valid: valid.clips,
             noise,
             left_out: train.left_out.into_iter().chain(valid.left_out).collect(),
+            not_cached: self.cache.as_ref().map_or(0, Cache::refused),
             root,
         })
     }
 }
 
 impl LoadedDataset {
-    /// One line for people, and one for the first clip that was left out.
+    /// One line for people, one for the first clip that was left out, and one for what the cache could not take.
     pub fn summary(&self) -> String {
         let minutes = |clips: &[Clip]| {
             let samples: usize = clips.iter().map(|clip| clip.audio.len()).sum();
@@ -134,6 +137,12 @@ impl LoadedDataset {
             let count = self.left_out.len();
             let left_out = format!("\n{count} clips are missing or unreadable and were left out; the first: {first}");
             text.push_str(&left_out);
+        }
+        if self.not_cached > 0 {
+            text += &format!(
+                "\n{} waveforms found no room in the cache and stay in memory; --cache-limit or --cache gives it more",
+                self.not_cached
+            );
         }
         text
     }

@@ -220,6 +220,6 @@ fn the_report_says_everything_twice_the_same_way() {
     );
     let json = serde_json::to_value(&report).expect("JSON");
     assert_eq!(json["is_sound"], false);
-    assert_eq!(json["collections"][0]["layout"], "magna_tag_a_tune");
+    assert_eq!(json["collections"][0]["layout"], "magnatagatune");
     assert_eq!(json["collections"][0]["splits"][2]["usable"], 0);
 }
