@@ -44,6 +44,8 @@ pub struct LoadedDataset {
     noise: Vec<ClipAudio>,
     domain_noise: Option<DomainNoise>,
     left_out: Vec<String>,
+    /// Clips and recordings that the cache could not take.
+    not_cached: usize,
 }
 
 /// The noise of the noisy domain.
@@ -144,13 +146,14 @@ impl Dataset {
             noise,
             domain_noise,
             left_out: train.left_out.into_iter().chain(valid.left_out).collect(),
+            not_cached: self.cache.as_ref().map_or(0, Cache::refused),
             root,
         })
     }
 }
 
 impl LoadedDataset {
-    /// One line for people, and one for the first clip that was left out.
+    /// One line for people, one for the first clip that was left out, and one for what the cache could not take.
     pub fn summary(&self) -> String {
         let minutes = |clips: &[Clip]| {
             let samples: usize = clips.iter().map(|clip| clip.audio.len()).sum();
@@ -168,6 +171,12 @@ impl LoadedDataset {
             let count = self.left_out.len();
             let left_out = format!("\n{count} clips are missing or unreadable and were left out; the first: {first}");
             text.push_str(&left_out);
+        }
+        if self.not_cached > 0 {
+            text += &format!(
+                "\n{} waveforms found no room in the cache and stay in memory; --cache-limit or --cache gives it more",
+                self.not_cached
+            );
         }
         text
     }
@@ -290,8 +299,8 @@ impl LoadedDataset {
 const NO_NOISE: &str =
     "the stages fe, dc and dat need a section [noise] in the configuration: train, valid, num_noises";
 
-/// Decodes one split for evaluation with a model that knows `tags`, and warns of clips that are left out: a measure over
-/// fewer clips is not comparable.
+/// Decodes one split for evaluation with a model that knows `tags`, and warns of clips that are left out: a measure
+/// over fewer clips is not comparable.
 ///
 /// # Errors
 /// If the data set has other tags, or no clip of the split can be decoded.

@@ -35,7 +35,7 @@ impl fmt::Display for Split {
 
 /// Layout of a data set on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "lowercase")]
 pub enum Layout {
     /// See [`mtat`](super::mtat).
     MagnaTagATune,

@@ -42,10 +42,10 @@ impl Finding {
     }
 }
 
-/// A finding about `items`, if there are any; `what` follows their number.
+/// A finding about `items`, if there are any; their number follows `what`.
 fn about(severity: Severity, items: Vec<String>, what: &str, advice: &str) -> Option<Finding> {
     let count = items.len();
-    (count > 0).then(|| Finding::new(severity, format!("{count} {what}"), advice, items))
+    (count > 0).then(|| Finding::new(severity, format!("{what}: {count}"), advice, items))
 }
 
 /// What can be told without decoding.
@@ -57,13 +57,13 @@ pub fn in_labels_and_files(subject: &Subject) -> Vec<Finding> {
     let missing = about(
         Severity::Warning,
         absent.chain(without_file).collect(),
-        "listed files are missing or empty",
+        "missing or empty files",
         "they are left out; download them again, or keep in mind that scores on fewer clips are not comparable",
     );
     let in_two_splits = about(
         Severity::Broken,
         collection.in_two_splits.clone(),
-        "items stand in the lists of two splits",
+        "items in the lists of two splits",
         "take the lists of one release of the data set",
     );
     let warnings = collection.warnings.iter();
@@ -88,7 +88,7 @@ fn leaks(subject: &Subject) -> Option<Finding> {
     about(
         Severity::Broken,
         leaks.collect(),
-        "recordings or albums occur in more than one split",
+        "recordings or albums in more than one split",
         "a network is tested on what it has learnt: move all clips of a recording into one split",
     )
 }
@@ -139,11 +139,11 @@ pub fn in_audio(subject: &Subject) -> Vec<Finding> {
     let silent = heard().filter(|(_, heard)| heard.is_silent).map(|(item, _)| item.path.clone()).collect();
     let warning = |items, what, advice| about(Severity::Warning, items, what, advice);
     let found = [
-        warning(unreadable, "files cannot be decoded", "they are left out; copy or download them again"),
-        warning(truncated, "files are shorter than they should be", "they are used as they are; download them again"),
-        warning(damaged, "files have damaged parts", "they are used as they are; download them again"),
-        warning(short, "files are shorter than a window of 2.68 s", "they are filled up with silence"),
-        warning(silent, "files are silent", "they teach nothing; leave them out or find out why"),
+        warning(unreadable, "files that cannot be decoded", "they are left out; copy or download them again"),
+        warning(truncated, "files shorter than they should be", "they are used as they are; download them again"),
+        warning(damaged, "files with damaged parts", "they are used as they are; download them again"),
+        warning(short, "files shorter than a window of 2.68 s", "they are filled up with silence"),
+        warning(silent, "silent files", "they teach nothing; leave them out or find out why"),
     ];
     found.into_iter().flatten().collect()
 }
@@ -185,13 +185,13 @@ pub fn duplicates(subjects: &[Subject]) -> Vec<(usize, Finding)> {
         let within = about(
             Severity::Warning,
             within,
-            "times, files of one split decode to the same samples",
+            "copies within a split (equal decoded samples)",
             "they weigh double; remove all but one",
         );
         let across = about(
             Severity::Broken,
             across,
-            "times, a training file and a held-out file decode to the same samples",
+            "copies across splits (equal decoded samples)",
             "a network is tested on what it has learnt: remove one of them",
         );
         [within, across].into_iter().flatten().map(move |finding| (index, finding))

@@ -14,6 +14,8 @@ use crate::data::items::{Layout, LeftOut, Split};
 const FORMAT_VERSION: u32 = 1;
 /// Items of a finding that the text names.
 const NAMED_ITEMS: usize = 5;
+/// Tags whose counts the text gives.
+const NAMED_TAGS: usize = 60;
 
 /// What the doctor says of all data sets.
 #[derive(Debug, Serialize)]
@@ -161,7 +163,9 @@ impl CollectionReport {
         for LeftOut { reason, count } in &self.left_out {
             let _ = writeln!(text, "  left out: {count} {reason}");
         }
-        if !self.tags.is_empty() {
+        if self.tags.len() > NAMED_TAGS {
+            let _ = writeln!(text, "  {} tags (--json counts them)", self.tags.len());
+        } else if !self.tags.is_empty() {
             let tags = self.tags.iter().map(|t| format!("{} {}/{}/{}", t.tag, t.train, t.valid, t.test));
             let _ = writeln!(text, "  tags (train/valid/test): {}", tags.collect::<Vec<_>>().join("; "));
         }
