@@ -87,7 +87,7 @@ pub struct DataConfig {
 
 /// Stage `supervised`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct SupervisedConfig {
     /// Passes over the training clips, one random crop of each clip per pass.
     pub epochs: usize,
@@ -96,28 +96,20 @@ pub struct SupervisedConfig {
     /// Adam's learning rate after warm-up; falls to zero along a cosine.
     pub learning_rate: f64,
     /// Epochs over which the learning rate rises linearly from zero.
-    #[serde(default)]
     pub warmup_epochs: f64,
     /// Decoupled weight decay (AdamW); 0 is plain Adam.
-    #[serde(default)]
     pub weight_decay: f64,
     /// Decay of the moving average of the weights, which is then what is validated and exported; 0 is off.
-    #[serde(default)]
     pub ema_decay: f64,
     /// Share of the embedding that is dropped before the head.
-    #[serde(default)]
     pub dropout: f64,
     /// Which measure on the validation split picks the best weights.
-    #[serde(default)]
     pub best_by: BestBy,
     /// Positives in the validation split that a tag needs to count in that measure: with few, chance decides.
-    #[serde(default = "one_positive")]
     pub best_min_positives: usize,
     /// Epochs between validations; the last epoch is always validated.
-    #[serde(default = "one_epoch")]
     pub validate_every_epochs: usize,
     /// Steps between checkpoints, besides the one after each validation; 0 is off.
-    #[serde(default)]
     pub checkpoint_every_steps: u64,
 }
 
@@ -133,8 +125,8 @@ impl Default for SupervisedConfig {
             ema_decay: 0.0,
             dropout: 0.0,
             best_by: BestBy::default(),
-            best_min_positives: one_positive(),
-            validate_every_epochs: one_epoch(),
+            best_min_positives: 1,
+            validate_every_epochs: 1,
             checkpoint_every_steps: 0,
         }
     }
@@ -421,14 +413,6 @@ fn one() -> f64 {
     1.0
 }
 
-fn one_positive() -> usize {
-    1
-}
-
-fn one_epoch() -> usize {
-    1
-}
-
 impl Config {
     /// Reads a TOML file, applies `key=value` overrides (`supervised.epochs=3`) and validates.
     ///
@@ -636,7 +620,12 @@ mod tests {
 
     #[test]
     fn shipped_configurations_are_valid() {
-        for text in [include_str!("../configs/smoke.toml"), include_str!("../configs/open-corpus.toml")] {
+        for text in [
+            include_str!("../configs/smoke.toml"),
+            include_str!("../configs/open-corpus.toml"),
+            include_str!("../configs/thesis.toml"),
+            include_str!("../configs/ablation.toml"),
+        ] {
             Config::parse(text, &[]).expect("a shipped configuration");
         }
     }

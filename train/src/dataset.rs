@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
+use earmark_core::adapt::Domain;
 
 use crate::config::{Config, Method, Targets};
 use crate::data::batches::BatchSource;
@@ -228,7 +229,8 @@ impl LoadedDataset {
             batch: config.supervised.batch,
             seed: config.seed,
         });
-        SupervisedData { train, valid: self.valid, tags: self.tags }
+        let labelled = (0..train.clips.len()).collect();
+        SupervisedData { train, labelled, valid: self.valid, tags: self.tags }
     }
 
     /// As stage `fe` wants it.
@@ -270,7 +272,10 @@ impl LoadedDataset {
     pub fn into_dat(mut self, config: &Config) -> Result<DatData> {
         self.check_domains(config)?;
         let noise = self.domain_noise.take().context(NO_NOISE)?;
-        let supervised = self.into_supervised(config);
+        let mut supervised = self.into_supervised(config);
+        if config.dat.method != Method::Supervised {
+            supervised.labelled.retain(|&clip| Domain::of_index(clip) == Domain::Source);
+        }
         let train = DomainSource {
             clips: Arc::clone(&supervised.train),
             noise: Arc::new(noise.train),

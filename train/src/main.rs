@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
+use burn::tensor::Device;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use earmark_core::engine::CpuEngine;
 use earmark_core::model_file::Model;
-use earmark_train::config::Config;
+use earmark_train::config::{Config, Method};
 use earmark_train::data::cache::{Cache, CacheArgs};
 use earmark_train::data::items::Split;
 use earmark_train::data::mtat::SplitRule;
@@ -267,6 +268,23 @@ struct Start {
     dc: Option<PathBuf>,
 }
 
+impl Start {
+    /// Reads what a new run would start from, so that a mistake is known before anything else is done.
+    fn check(&self, stage: Stage, config: &Config) -> Result<()> {
+        if !matches!(stage, Stage::Dc | Stage::Dat) {
+            return Ok(());
+        }
+        let device = Device::flex();
+        let needs = || format!("stage {} needs a trained feature extractor: --fe RUN or --fe MODEL", stage.name());
+        fe::load(self.fe.as_deref().with_context(needs)?, config, &device)?;
+        if matches!(stage, Stage::Dat) && config.dat.method == Method::Proposed {
+            let needs = "the proposed method needs a domain classifier: --dc RUN, of a run of --stage dc";
+            dc::load(self.dc.as_deref().context(needs)?, config, &device)?;
+        }
+        Ok(())
+    }
+}
+
 fn train_stage(
     stage: Stage,
     args: &TrainArgs,
@@ -278,9 +296,8 @@ fn train_stage(
     let progress = progress(args.no_progress);
     let data = args.data.as_deref().ok_or_else(|| Failure::Usage(anyhow::anyhow!("--data is required")))?;
     let config = configuration(args, out, resume)?;
-    if !resume && matches!(stage, Stage::Dc | Stage::Dat) && start.fe.is_none() {
-        let message = "needs a trained feature extractor: --fe RUN or --fe MODEL.safetensors";
-        return Err(Failure::Usage(anyhow::anyhow!("stage {} {message}", stage.name())));
+    if !resume {
+        start.check(stage, &config).map_err(Failure::Usage)?;
     }
 
     let (dataset, cache) = (Dataset::open(data, &config)?, args.cache.open()?);

@@ -101,8 +101,8 @@ mod tests {
         Tensor::from_data(TensorData::new(values, [R, C]), &device())
     }
 
-    fn assert_close(found: Tensor<2>, expected: &[f32]) {
-        let found: Vec<f32> = found.into_data().iter::<f32>().collect();
+    fn assert_close(found: Tensor<2>, expected: &[f64]) {
+        let found: Vec<f64> = found.into_data().iter::<f64>().collect();
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(expected) {
             assert!((found - expected).abs() < 1e-6, "{found} {expected}");
@@ -117,7 +117,7 @@ mod tests {
         let (first, second) = (wave::<3, 4>(1), wave::<3, 4>(2));
         let loss = nt_xent(first.clone(), second.clone(), NT_XENT_TEMPERATURE);
         let gradients = loss.backward();
-        assert!((loss.into_scalar::<f32>() - NT_XENT_LOSS).abs() < 1e-6);
+        assert!((loss.into_scalar::<f64>() - NT_XENT_LOSS).abs() < 1e-6);
         assert_close(first.grad(&gradients).expect("tracked"), &NT_XENT_GRADIENT_FIRST);
         assert_close(second.grad(&gradients).expect("tracked"), &NT_XENT_GRADIENT_SECOND);
     }
@@ -127,7 +127,7 @@ mod tests {
         let logits = wave::<3, 4>(3);
         let loss = binary_cross_entropy_with_logits(logits.clone(), targets::<3, 4>());
         let gradients = loss.backward();
-        assert!((loss.into_scalar::<f32>() - BCE_LOSS).abs() < 1e-6);
+        assert!((loss.into_scalar::<f64>() - BCE_LOSS).abs() < 1e-6);
         assert_close(logits.grad(&gradients).expect("tracked"), &BCE_GRADIENT);
     }
 
@@ -137,7 +137,7 @@ mod tests {
         let logits = wave::<4, 1>(4);
         let loss = domain_loss(logits.clone(), &domains);
         let gradients = loss.backward();
-        assert!((loss.into_scalar::<f32>() - DOMAIN_LOSS).abs() < 1e-6);
+        assert!((loss.into_scalar::<f64>() - DOMAIN_LOSS).abs() < 1e-6);
         assert_close(logits.grad(&gradients).expect("tracked"), &DOMAIN_GRADIENT);
         let logits = Tensor::from_floats([[-1.0], [2.0], [-3.0], [0.0]], &device());
         assert!((domain_accuracy(logits, &domains) - 0.75).abs() < 1e-12);

@@ -104,9 +104,9 @@ pub struct DomainSource {
 }
 
 impl DomainSource {
-    /// Steps in one epoch.
+    /// Steps in one epoch. Batches are rather too large than too small, for batch norm's sake.
     pub fn steps_per_epoch(&self) -> usize {
-        self.members(Domain::Source).len().div_ceil(self.batch / 2)
+        (self.members(Domain::Source).len() / (self.batch / 2)).max(1)
     }
 
     fn members(&self, domain: Domain) -> Vec<usize> {
@@ -201,5 +201,153 @@ impl PairSource {
         }
         self.chain.apply(&mut window, rng);
         window
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::{AugmentConfig, DataConfig, Targets};
+    use crate::data::clips::Clip;
+    use crate::data::items::{Item, Split};
+    use crate::data::mtat::SplitRule;
+
+    fn tone(hz: f32, len: usize) -> Vec<f32> {
+        (0..len).map(|n| 0.5 * (n as f32 * hz * std::f32::consts::TAU / 22_050.0).sin()).collect()
+    }
+
+    fn noise(num_noises: usize) -> Noise {
+        let recordings = [tone(1_000.0, 5_000), tone(3_000.0, 90_000), vec![0.0; 70_000]];
+        Noise { recordings: recordings.iter().map(|samples| ClipAudio::new(samples)).collect(), num_noises }
+    }
+
+    /// Ten clips, each a tone of its own, shorter and longer than a window; clip 3 is silent.
+    fn clips() -> Vec<ClipAudio> {
+        (0..10)
+            .map(|index| match index {
+                3 => ClipAudio::new(&vec![0.0; 60_000]),
+                _ => ClipAudio::new(&tone(200.0 + 10.0 * index as f32, 50_000 + 3_000 * index)),
+            })
+            .collect()
+    }
+
+    fn source(method: Method, snr: SnrSchedule) -> DomainSource {
+        let clips = clips().into_iter().enumerate().map(|(index, audio)| Clip {
+            entry: Item {
+                id: index.to_string(),
+                path: format!("0/{index}.wav"),
+                split: Split::Train,
+                group: index.to_string(),
+                start_secs: 0.0,
+                length_secs: None,
+                tag_targets: vec![index < 5, true],
+            },
+            audio,
+        });
+        let batches = BatchSource {
+            clips: clips.collect(),
+            soft_labels: None,
+            noise: Vec::new(),
+            data: DataConfig { targets: Targets::Hard, split: SplitRule::Folders, clip_share: 1.0, hard_share: 0.0 },
+            augment: AugmentConfig::default(),
+            batch: 1,
+            seed: 5,
+        };
+        DomainSource { clips: Arc::new(batches), noise: Arc::new(noise(2)), snr, batch: 4, method }
+    }
+
+    fn power(samples: impl Iterator<Item = f32>) -> f64 {
+        samples.map(|sample| f64::from(sample).powi(2)).sum()
+    }
+
+    #[test]
+    fn every_second_clip_is_noisy_at_a_whole_ratio_of_the_epochs_range() {
+        for (snr, epoch) in [(SnrSchedule::Constant, 0), (SnrSchedule::SoftNoiseFirst { epochs_per_db: 1 }, 2)] {
+            let source = source(Method::Supervised, snr);
+            let mut heard = 0;
+            for step in 0..source.steps_per_epoch() {
+                let batch = source.batch(epoch, step);
+                let target = batch.target.expect("a noisy half");
+                let windows = |windows: &Windows| -> Vec<Vec<f32>> {
+                    assert_eq!(windows.samples.len(), windows.size * WINDOW_SAMPLES);
+                    windows.samples.chunks(WINDOW_SAMPLES).map(<[f32]>::to_vec).collect()
+                };
+                heard += batch.source.size + target.size;
+                let clean = |index| source.clips.example(epoch, index).0;
+                for window in windows(&batch.source) {
+                    assert!((0..10).step_by(2).any(|index| clean(index) == window), "a clean window of the source");
+                }
+                for window in windows(&target) {
+                    // The clip is the one whose rest, the noise, lies at a whole number of decibels.
+                    let is_of = |index: usize| {
+                        let clean = clean(index);
+                        if clean.iter().all(|&sample| sample == 0.0) {
+                            return window == clean;
+                        }
+                        let added = power(window.iter().zip(&clean).map(|(noisy, clean)| noisy - clean));
+                        let snr_db = 10.0 * (power(clean.iter().copied()) / added).log10();
+                        let whole = snr_db.round() as i32;
+                        (snr_db - f64::from(whole)).abs() < 0.01 && source.snr.at(epoch).contains(&whole)
+                    };
+                    assert!((1..10).step_by(2).any(is_of), "no clip of the target domain is this one's music");
+                }
+            }
+            assert_eq!(heard, 10);
+        }
+    }
+
+    #[test]
+    fn a_method_is_given_only_what_it_may_see() {
+        let batch = |method| source(method, SnrSchedule::Constant).batch(1, 0);
+        let (baseline, supervised, proposed) =
+            (batch(Method::Baseline), batch(Method::Supervised), batch(Method::Proposed));
+        assert!(baseline.target.is_none() && baseline.target_tags.is_none());
+        assert!(proposed.target.is_some() && proposed.target_tags.is_none());
+        assert_eq!(supervised.target_tags.expect("tags").len(), 2 * supervised.target.as_ref().expect("windows").size);
+        assert!(baseline.source == supervised.source && supervised.source == proposed.source);
+        assert_eq!(supervised.target, proposed.target);
+    }
+
+    #[test]
+    fn silence_and_silent_noise_stay_finite() {
+        let silent = Noise { recordings: vec![ClipAudio::new(&[0.0; 100])], num_noises: 4 };
+        let (music, rng) = (tone(300.0, 70_000), &mut rng::stream(1, "test", 0, 0));
+        let mut window = music.clone();
+        silent.add(&mut window, -10..=10, rng);
+        assert_eq!(window, music);
+        let mut silence = vec![0.0; 70_000];
+        noise(1).add_throughout(&mut silence, -10, rng);
+        assert_eq!(silence, vec![0.0; 70_000]);
+    }
+
+    #[test]
+    fn a_whole_waveform_gets_the_ratio_in_each_window() {
+        let music = tone(300.0, WINDOW_SAMPLES + 20_000);
+        let mut noisy = music.clone();
+        noise(4).add_throughout(&mut noisy, -5, &mut rng::stream(1, "test", 0, 0));
+        for (noisy, music) in noisy.chunks(WINDOW_SAMPLES).zip(music.chunks(WINDOW_SAMPLES)) {
+            let added = power(noisy.iter().zip(music).map(|(noisy, music)| noisy - music));
+            let snr_db = 10.0 * (power(music.iter().copied()) / added).log10();
+            assert!((snr_db + 5.0).abs() < 0.01, "{snr_db}");
+        }
+    }
+
+    #[test]
+    fn pairs_are_two_different_crops_and_repeat_with_the_seed() {
+        let pairs =
+            || PairSource { clips: clips(), noise: Arc::new(noise(1)), chain: Chain::default(), batch: 4, seed: 5 };
+        let (first, again) = (pairs(), pairs());
+        let sizes: Vec<usize> = (0..first.steps_per_epoch()).map(|step| first.batch(0, step).size).collect();
+        assert_eq!(sizes, [3, 3, 4]);
+        let batch = first.batch(2, 1);
+        assert_eq!(batch, again.batch(2, 1));
+        assert_ne!(batch, first.batch(3, 1));
+        assert_eq!(batch.windows.len(), 2 * batch.size * WINDOW_SAMPLES);
+        assert!(batch.windows.iter().all(|sample| sample.is_finite()));
+        let (crops, others) = batch.windows.split_at(batch.size * WINDOW_SAMPLES);
+        let num_equal = crops.chunks(WINDOW_SAMPLES).zip(others.chunks(WINDOW_SAMPLES)).filter(|(a, b)| a == b).count();
+        assert!(num_equal <= 1, "only the silent clip's crops may be equal");
     }
 }

@@ -288,3 +288,14 @@ fn validate_under_noise(
     clean.score = sum / (1 + VALIDATION_SNR_DB.len()) as f64;
     Ok((clean, by_snr))
 }
+
+/// The networks of a run's newest checkpoint, domain classifier included.
+///
+/// # Errors
+/// If there is none yet or it cannot be read.
+pub fn networks(run: &RunFolder, device: &Device) -> Result<DatNetworks> {
+    let checkpoint = run.newest_checkpoint()?;
+    let checkpoint = checkpoint.with_context(|| format!("{}: no checkpoint yet; train on", run.path().display()))?;
+    let architecture = run.config().architecture(run.identity()?.tags.len());
+    network_from_bytes(untrained(run.config(), &architecture, device), checkpoint.required(NETWORK_FILE)?)
+}

@@ -33,9 +33,11 @@ pub const STAGE: &str = "dc";
 
 /// The stage's networks; the feature extractor is kept with the classifier that was trained on it.
 #[derive(Module, Debug)]
-struct DcNetworks {
-    feature_extractor: SampleCnn,
-    domain_classifier: DomainClassifier,
+pub struct DcNetworks {
+    /// As the stage was given it.
+    pub feature_extractor: SampleCnn,
+    /// What the stage trains.
+    pub domain_classifier: DomainClassifier,
 }
 
 impl DcNetworks {
@@ -166,8 +168,15 @@ pub fn load(path: &Path, config: &Config, device: &Device) -> Result<DomainClass
             path.display()
         );
     }
+    Ok(networks(&run, device)?.domain_classifier)
+}
+
+/// The networks of a run's newest checkpoint.
+///
+/// # Errors
+/// If there is none yet or it cannot be read.
+pub fn networks(run: &RunFolder, device: &Device) -> Result<DcNetworks> {
     let checkpoint = run.newest_checkpoint()?;
-    let checkpoint = checkpoint.with_context(|| format!("{}: no checkpoint yet; train on", path.display()))?;
-    let networks = DcNetworks::new(run.config(), device);
-    Ok(network_from_bytes(networks, checkpoint.required(NETWORK_FILE)?)?.domain_classifier)
+    let checkpoint = checkpoint.with_context(|| format!("{}: no checkpoint yet; train on", run.path().display()))?;
+    network_from_bytes(DcNetworks::new(run.config(), device), checkpoint.required(NETWORK_FILE)?)
 }

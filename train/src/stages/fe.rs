@@ -21,7 +21,7 @@ use earmark_core::weights::Architecture;
 use serde_json::json;
 
 use super::supervised::{self, Clock, NETWORK_FILE, OPTIMISER_FILE, Outcome, Which};
-use super::{Place, adam, network_from_bytes, network_to_bytes, optimiser_from_bytes, optimiser_to_bytes};
+use super::{Place, adam, dat, dc, network_from_bytes, network_to_bytes, optimiser_from_bytes, optimiser_to_bytes};
 use crate::config::Config;
 use crate::data::batches::prefetch;
 use crate::data::domains::PairSource;
@@ -123,8 +123,7 @@ pub fn train(
     Ok(Outcome::Finished)
 }
 
-/// A trained feature extractor: of a run of any stage that trains one (its best weights where it validates), or of a model
-/// file.
+/// A trained feature extractor: of a run of any stage (its best weights where it validates), or of a model file.
 ///
 /// # Errors
 /// If there is none, or it has another shape than `config` asks for.
@@ -158,11 +157,15 @@ pub fn load(path: &Path, config: &Config, device: &Device) -> Result<SampleCnn> 
             let networks = FeNetworks::new(run.config(), device);
             Ok(network_from_bytes(networks, checkpoint.required(NETWORK_FILE)?)?.feature_extractor)
         }
-        "supervised" | super::dat::STAGE => {
+        dc::STAGE => {
+            same(&run.config().architecture(1))?;
+            Ok(dc::networks(&run, device)?.feature_extractor)
+        }
+        "supervised" | dat::STAGE => {
             let found = supervised::validated(&run, Which::Best)?;
             same(&found.architecture)?;
             Ok(Tagger::from_weights(&found.architecture, &found.weights, device).feature_extractor)
         }
-        other => bail!("{}: a run of stage {other}, which trains no feature extractor", path.display()),
+        other => bail!("{}: a run of stage {other}, which this version does not know", path.display()),
     }
 }

@@ -45,6 +45,8 @@ pub(super) const BEST_FILE: &str = "best.f32";
 pub struct SupervisedData {
     /// Training batches.
     pub train: Arc<BatchSource>,
+    /// Training clips whose labels may be read, by index, besides what the batches hold: thresholds are chosen on them.
+    pub labelled: Vec<usize>,
     /// Validation clips.
     pub valid: Vec<Clip>,
     /// Tag names in the order of the targets.
@@ -325,7 +327,7 @@ pub(super) fn validate_weights(
             let probabilities = scores.clip_probabilities.iter().skip(tag).step_by(num_tags);
             let validation: Vec<(f32, bool)> =
                 probabilities.zip(&data.valid).map(|(&p, clip)| (p, clip.entry.tag_targets[tag])).collect();
-            thresholds::choose(&validation, &teacher_column(&data.train, tag))
+            thresholds::choose(&validation, &teacher_column(data, tag))
         })
         .unzip();
     Ok(Validation { epoch, score, metrics, thresholds, threshold_choices })
@@ -340,14 +342,11 @@ pub(super) fn measure(config: &Config, metrics: &Metrics) -> f64 {
     }
 }
 
-/// The teacher's probability and the annotation of one tag on every training clip.
-fn teacher_column(train: &BatchSource, tag: usize) -> Vec<(f32, bool)> {
-    let Some(soft_labels) = &train.soft_labels else { return Vec::new() };
-    train
-        .clips
-        .iter()
-        .filter_map(|clip| Some((soft_labels.clip(&clip.entry.id)?[tag], clip.entry.tag_targets[tag])))
-        .collect()
+/// The teacher's probability and the annotation of one tag on every training clip whose labels may be read.
+fn teacher_column(data: &SupervisedData, tag: usize) -> Vec<(f32, bool)> {
+    let Some(soft_labels) = &data.train.soft_labels else { return Vec::new() };
+    let clips = data.labelled.iter().map(|&clip| &data.train.clips[clip]);
+    clips.filter_map(|clip| Some((soft_labels.clip(&clip.entry.id)?[tag], clip.entry.tag_targets[tag]))).collect()
 }
 
 /// Zero with probability `share`, else `1 / (1 - share)`: drawn outside Burn, whose generator a checkpoint cannot hold.

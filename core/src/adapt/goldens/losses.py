@@ -25,9 +25,9 @@ def nt_xent(first, second, temperature):
 def constant(name, values):
     values = [f"{value:.9}" for value in values.flatten().tolist()]
     if len(values) == 1:
-        return f"const {name}: f32 = {values[0]};\n"
+        return f"const {name}: f64 = {values[0]};\n"
     lines = textwrap.fill(", ".join(values), 110, initial_indent="    ", subsequent_indent="    ")
-    return f"const {name}: [f32; {len(values)}] = [\n{lines},\n];\n"
+    return f"const {name}: [f64; {len(values)}] = [\n{lines},\n];\n"
 
 
 def main():
