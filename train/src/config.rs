@@ -566,7 +566,8 @@ fn leaves(config: &Config) -> Result<BTreeMap<String, toml::Value>> {
         }
     }
     let mut all = BTreeMap::new();
-    collect("", toml::Table::try_from(config)?, &mut all);
+    // Through text, where an f32 is as short as in the file.
+    collect("", config.to_toml()?.parse()?, &mut all);
     Ok(all)
 }
 

@@ -57,6 +57,11 @@ struct DomainNoise {
 }
 
 impl Dataset {
+    /// Number of tags that it knows.
+    pub fn num_tags(&self) -> usize {
+        self.annotations.tags.len()
+    }
+
     /// Reads the labels that `config` asks for from a folder in `MagnaTagATune`'s layout.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The binary `train`: parses the command line, calls the library, prints.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use earmark_core::engine::CpuEngine;
+use earmark_core::engine::{self, CpuEngine, DeviceChoice, EngineError, Notify};
 use earmark_core::model_file::Model;
 use earmark_train::config::{Config, Method};
 use earmark_train::data::cache::{Cache, CacheArgs};
@@ -17,11 +18,11 @@ use earmark_train::data::mtat::SplitRule;
 use earmark_train::dataset::{self, Dataset};
 use earmark_train::doctor::{self, DoctorArgs, Role};
 use earmark_train::eval::{self, report, report::Report};
-use earmark_train::export;
 use earmark_train::progress::Progress;
 use earmark_train::run::RunFolder;
 use earmark_train::stages::supervised::{self, Outcome, Which};
 use earmark_train::stages::{dat, dc, fe};
+use earmark_train::{export, rng, weights};
 
 /// Trains Earmark's networks and measures them.
 ///
@@ -92,6 +93,10 @@ struct TrainArgs {
     /// Train on data that `train doctor` calls broken.
     #[arg(long)]
     allow_broken: bool,
+    /// Where to train: cpu, wgpu (the first GPU), wgpu:N as `earmark devices` lists them, or auto, which takes a GPU if
+    /// it passes its self-test and is faster than the CPU. Only cpu repeats a run bit for bit.
+    #[arg(long, value_name = "DEVICE", default_value_t = DeviceChoice::Cpu)]
+    device: DeviceChoice,
     /// Show no progress.
     #[arg(long)]
     no_progress: bool,
@@ -301,6 +306,7 @@ fn train_stage(
     }
 
     let (dataset, cache) = (Dataset::open(data, &config)?, args.cache.open()?);
+    let (device, device_name) = open_device(args.device, &config, dataset.num_tags())?;
     for broken in doctor::admit(Role::Data, dataset.annotations(), cache.as_ref(), args.allow_broken)? {
         eprintln!("warning: training on broken data: {broken}");
     }
@@ -325,18 +331,27 @@ fn train_stage(
         RunFolder::create(out, &config, &identity)?
     };
 
+    eprintln!("training on {device_name}");
     let fe = start.fe.unwrap_or_default();
-    let outcome = match stage {
-        Stage::Fe => fe::train(&run, &config, &loaded.into_pairs(&config)?, progress, stop)?,
-        Stage::Dc => dc::train(&run, &config, &loaded.into_domains(&config)?, &fe, progress, stop)?,
+    let train = || match stage {
+        Stage::Fe => fe::train(&run, &config, &loaded.into_pairs(&config)?, &device, progress, stop),
+        Stage::Dc => dc::train(&run, &config, &loaded.into_domains(&config)?, &fe, &device, progress, stop),
         Stage::Dat => {
             let start = dat::Start { feature_extractor: fe, domain_classifier: start.dc };
-            dat::train(&run, &config, &loaded.into_dat(&config)?, &start, progress, stop)?
+            dat::train(&run, &config, &loaded.into_dat(&config)?, &start, &device, progress, stop)
         }
         Stage::Supervised | Stage::All => {
-            supervised::train(&run, &config, &loaded.into_supervised(&config), progress, stop)?
+            supervised::train(&run, &config, &loaded.into_supervised(&config), &device, progress, stop)
         }
     };
+    // A device that is lost while it computes reaches us as a panic of its runtime.
+    let outcome = catch_unwind(AssertUnwindSafe(train)).map_err(|panic| {
+        if device == Device::flex() {
+            resume_unwind(panic);
+        }
+        let cpu = resume_command(args, out, DeviceChoice::Cpu);
+        anyhow::anyhow!("{device_name} failed; continue from the newest checkpoint on another device, e.g. with: {cpu}")
+    })??;
     match outcome {
         Outcome::Finished if matches!(stage, Stage::Fe | Stage::Dc) => {
             println!("{}: stage {} is done", out.display(), stage.name());
@@ -352,12 +367,9 @@ fn train_stage(
                 best.metrics.num_tags
             );
         }
-        Outcome::Interrupted => println!(
-            "interrupted and saved; continue with: train --stage {} --data {} --out {} --resume",
-            args.stage.map_or("", Stage::name),
-            data.display(),
-            args.out.as_deref().unwrap_or(out).display()
-        ),
+        Outcome::Interrupted => {
+            println!("interrupted and saved; continue with: {}", resume_command(args, out, args.device));
+        }
     }
     Ok(outcome)
 }
@@ -385,6 +397,27 @@ fn configuration(args: &TrainArgs, out: &Path, resume: bool) -> Result<Config, F
         return Err(Failure::Usage(anyhow::anyhow!("{}: {message}", path.display())));
     }
     Ok(config)
+}
+
+/// The command that continues what `args` began, in the folder of a stage or, with `--stage all`, of them all.
+fn resume_command(args: &TrainArgs, out: &Path, device: DeviceChoice) -> String {
+    let stage = args.stage.map_or("", Stage::name);
+    let data = args.data.as_deref().unwrap_or(Path::new("")).display();
+    let out = if matches!(args.stage, Some(Stage::All)) { out.parent().unwrap_or(out) } else { out }.display();
+    format!("train --stage {stage} --data {data} --out {out} --resume --device {device}")
+}
+
+/// The device to train on and its name. The network as it begins is what a GPU is tested with.
+fn open_device(choice: DeviceChoice, config: &Config, num_tags: usize) -> Result<(Device, String), Failure> {
+    let architecture = config.architecture(num_tags);
+    let weights = weights::initial(&architecture, &mut rng::stream(config.seed, "initial weights", 0, 0));
+    let tags = (0..num_tags).map(|tag| tag.to_string()).collect();
+    let model = export::untrained_model(&architecture, weights, tags);
+    let notify: Notify = Arc::new(|notice: &str| eprintln!("{notice}"));
+    engine::open_for_training(&model, choice, &notify).map_err(|error| match error {
+        EngineError::NoDevice { .. } => Failure::Usage(error.into()),
+        error => Failure::Failed(error.into()),
+    })
 }
 
 /// A flag that Ctrl-C raises. A second Ctrl-C ends the program at once.

@@ -142,13 +142,17 @@ impl Fixture {
         let run = RunFolder::create(&self.at(name), &config, &identity).expect("created");
         let (data, flag) = (|| self.load(&config), AtomicBool::new(stop));
         let start = dat::Start { feature_extractor: self.at("fe"), domain_classifier: Some(self.at("dc")) };
+        let (device, hidden) = (Device::flex(), Progress::Hidden);
         let once = || match stage {
-            "fe" => fe::train(&run, &config, &data().into_pairs(&config).expect("pairs"), Progress::Hidden, &flag),
+            "fe" => fe::train(&run, &config, &data().into_pairs(&config).expect("pairs"), &device, hidden, &flag),
             "dc" => {
                 let data = data().into_domains(&config).expect("domains");
-                dc::train(&run, &config, &data, &self.at("fe"), Progress::Hidden, &flag)
+                dc::train(&run, &config, &data, &self.at("fe"), &device, hidden, &flag)
             }
-            _ => dat::train(&run, &config, &data().into_dat(&config).expect("data"), &start, Progress::Hidden, &flag),
+            _ => {
+                let data = data().into_dat(&config).expect("data");
+                dat::train(&run, &config, &data, &start, &device, hidden, &flag)
+            }
         };
         while once().expect("trains") == Outcome::Interrupted {}
         run
@@ -265,7 +269,12 @@ fn one_command_trains_all_stages_to_a_model_file() {
     std::fs::write(fixture.at("config.toml"), CONFIG).expect("written");
     let command = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
-        let output = command.args(arguments).stdin(Stdio::null()).current_dir(fixture.folder.path()).output();
+        let output = command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .env("EARMARK_CACHE", "none")
+            .current_dir(fixture.folder.path())
+            .output();
         let output = output.expect("the binary runs");
         let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         (output.status.code(), text)

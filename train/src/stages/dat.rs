@@ -61,7 +61,7 @@ pub struct Start {
     pub domain_classifier: Option<PathBuf>,
 }
 
-/// Trains until all epochs are done or `stop` is raised. Continues from the newest checkpoint of `run` if there is one;
+/// Trains on `device` until all epochs are done or `stop` is raised. Continues from the newest checkpoint of `run` if there is one;
 /// `start` is then not read.
 ///
 /// # Errors
@@ -72,12 +72,13 @@ pub fn train(
     config: &Config,
     data: &DatData,
     start: &Start,
+    device: &Device,
     progress: Progress,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
     let stage = &config.dat;
     let architecture = config.architecture(data.supervised.tags.len());
-    let device = Device::flex().autodiff();
+    let device = device.clone().autodiff();
     let steps_per_epoch = data.train.steps_per_epoch();
     let total_steps = (stage.epochs * steps_per_epoch) as u64;
 

@@ -61,7 +61,7 @@ pub(super) fn classifier(config: &Config, device: &Device) -> DomainClassifier {
     classifier
 }
 
-/// Trains until all epochs are done or `stop` is raised, on the feature extractor `start` ([`fe::load`]). Continues from the
+/// Trains on `device` until all epochs are done or `stop` is raised, on the feature extractor `start` ([`fe::load`]). Continues from the
 /// newest checkpoint of `run` if there is one; `start` is then not read.
 ///
 /// # Errors
@@ -72,11 +72,13 @@ pub fn train(
     config: &Config,
     data: &Arc<DomainSource>,
     start: &Path,
+    device: &Device,
     progress: Progress,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
     let stage = &config.dc;
-    let device = Device::flex().autodiff();
+    let plain_device = device;
+    let device = device.clone().autodiff();
     let steps_per_epoch = data.steps_per_epoch();
     let total_steps = (stage.epochs * steps_per_epoch) as u64;
 
@@ -99,7 +101,7 @@ pub fn train(
     let batches = Arc::clone(data);
     let make = move |epoch, step| batches.batch(epoch, step);
     for (epoch, step_in_epoch, batch) in prefetch(make, steps_per_epoch, stage.epochs, place.next()) {
-        let (windows, domains) = both_domains(batch);
+        let (windows, domains) = both_domains(batch, plain_device);
         let size = domains.len();
         let embedding = feature_extractor.forward(windows); // [n + m, 512]
         let logits = networks.domain_classifier.forward(Tensor::from_inner(embedding)); // [n + m, 1]
@@ -144,11 +146,11 @@ pub fn train(
 }
 
 /// Windows of both domains, source first, without autodiff, and where each comes from.
-fn both_domains(batch: DomainBatch) -> (Tensor<2>, Vec<Domain>) {
+fn both_domains(batch: DomainBatch, device: &Device) -> (Tensor<2>, Vec<Domain>) {
     let target = batch.target.unwrap_or_default();
     let domains = [vec![Domain::Source; batch.source.size], vec![Domain::Target; target.size]].concat();
     let samples = [batch.source.samples, target.samples].concat();
-    (Tensor::from_data(TensorData::new(samples, [domains.len(), WINDOW_SAMPLES]), &Device::flex()), domains)
+    (Tensor::from_data(TensorData::new(samples, [domains.len(), WINDOW_SAMPLES]), device), domains)
 }
 
 /// The domain classifier that a run of this stage trained.

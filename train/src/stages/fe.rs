@@ -54,7 +54,7 @@ impl FeNetworks {
     }
 }
 
-/// Trains until all epochs are done or `stop` is raised. Continues from the newest checkpoint of `run` if there is one.
+/// Trains on `device` until all epochs are done or `stop` is raised. Continues from the newest checkpoint of `run` if there is one.
 ///
 /// # Errors
 /// If the run's folder cannot be read or written, or the loss is no longer a number.
@@ -62,11 +62,12 @@ pub fn train(
     run: &RunFolder,
     config: &Config,
     data: &Arc<PairSource>,
+    device: &Device,
     progress: Progress,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
     let stage = &config.fe;
-    let device = Device::flex().autodiff();
+    let device = device.clone().autodiff();
     let steps_per_epoch = data.steps_per_epoch();
     let total_steps = (stage.epochs * steps_per_epoch) as u64;
 
