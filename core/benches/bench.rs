@@ -1,5 +1,5 @@
 //! Benchmarks of the CPU engine and of the augmentations:
-//! `cargo bench --bench bench -- engine|sliding|augment [--threads N]`.
+//! `cargo bench --bench bench -- engine|sliding|chain [--threads N]`.
 //!
 //! Each is a ratio of two things timed in turn within one run, so that a busy machine slows both; the fastest of the
 //! rounds counts, and the median is shown beside it. The network is SampleCNN at full width (table 3.1, last kernel 3,
@@ -31,9 +31,9 @@ fn main() {
     match args.first().map(String::as_str) {
         Some("engine") => engine(threads),
         Some("sliding") => sliding(threads),
-        Some("augment") => augment(),
+        Some("chain") => chain(),
         other => {
-            eprintln!("no benchmark {other:?}; there are: augment, engine, sliding");
+            eprintln!("no benchmark {other:?}; there are: chain, engine, sliding");
             std::process::exit(2);
         }
     }
@@ -59,7 +59,7 @@ fn in_turn<const N: usize>(rounds: usize, mut functions: [&mut dyn FnMut(); N]) 
 }
 
 /// CLMR's chain with its own probabilities, and each effect alone, on one thread.
-fn augment() {
+fn chain() {
     const WINDOWS: u64 = 64;
     let window = noise(WINDOW_SAMPLES);
     let never =
@@ -82,7 +82,7 @@ fn augment() {
     let [(fastest, median)] = in_turn(9, [&mut || run(&Chain::default())]);
     println!("CLMR's chain, one thread: {:.2} ms per window", fastest / WINDOWS as f64 * 1e3);
     let rates = [fastest, median].map(|secs| WINDOWS as f64 / secs);
-    println!("RESULT augment windows_per_s={:.0} windows_per_s_median={:.0}", rates[0], rates[1]);
+    println!("RESULT chain windows_per_s={:.0} windows_per_s_median={:.0}", rates[0], rates[1]);
 }
 
 /// One window on its own, against the same machine's f32 matrix product.

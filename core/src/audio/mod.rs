@@ -19,6 +19,7 @@ pub mod augment;
 mod decode;
 mod error;
 mod ffmpeg;
+mod mix;
 mod resample;
 mod sanitize;
 mod sniff;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 
 pub use error::{AudioError, AudioErrorCause, AudioWarning, MAX_CHANNELS};
 pub use ffmpeg::FfmpegFailure;
+pub use mix::mix_snr;
 pub use resample::{MAX_RATE_HZ, MIN_RATE_HZ, Resampler, resample};
 pub use sanitize::CLAMP;
 

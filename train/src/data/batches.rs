@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use earmark_core::WINDOW_SAMPLES;
 use earmark_core::audio::augment::{self, Pass};
+use earmark_core::audio::mix_snr;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 
@@ -96,14 +97,14 @@ impl BatchSource {
         {
             let recording = &self.noise[rng.random_range(0..self.noise.len())];
             let noise = noise_window(recording, rng);
-            augment::add_at_snr(&mut window, &noise, uniform(rng, config.snr_db));
+            mix_snr(&mut window, &[&noise], uniform(rng, config.snr_db));
         }
         if let Some(config) = &self.augment.white_noise
             && rng.random_bool(config.probability)
         {
             let mut noise = vec![0.0; window.len()];
             augment::white_noise(rng, &mut noise);
-            augment::add_at_snr(&mut window, &noise, uniform(rng, config.snr_db));
+            mix_snr(&mut window, &[&noise], uniform(rng, config.snr_db));
         }
         (window, tag_targets)
     }

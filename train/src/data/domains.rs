@@ -10,7 +10,8 @@
 
 use earmark_core::WINDOW_SAMPLES;
 use earmark_core::adapt::{Domain, SnrRange, SnrSchedule};
-use earmark_core::audio::augment::{self, Chain};
+use earmark_core::audio::augment::Chain;
+use earmark_core::audio::mix_snr;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 use rayon::prelude::*;
@@ -33,20 +34,22 @@ pub struct Noise {
 }
 
 impl Noise {
-    /// Adds the sum of excerpts of as many recordings as there are to be, so that `10 log10(P_music / P_noise)` is a whole
+    /// Adds to at most a window's length of music the sum of excerpts of as many recordings as there are to be, so that `10 log10(P_music / P_noise)` is a whole
     /// number of decibels drawn from `snr`. Silent excerpts are drawn again; silent music stays as it is.
     pub fn add(&self, window: &mut [f32], snr: SnrRange, rng: &mut impl Rng) {
         let snr_db = rng.random_range(snr) as f32;
         for _ in 0..TRIES {
-            let mut sum = vec![0.0; window.len()];
-            for _ in 0..self.num_noises {
-                let recording = &self.recordings[rng.random_range(0..self.recordings.len())];
-                for (sum, sample) in sum.iter_mut().zip(noise_window(recording, rng)) {
-                    *sum += sample;
-                }
-            }
-            if sum.iter().any(|&sample| sample != 0.0) {
-                augment::add_at_snr(window, &sum, snr_db);
+            let excerpts: Vec<Vec<f32>> = (0..self.num_noises)
+                .map(|_| {
+                    let recording = &self.recordings[rng.random_range(0..self.recordings.len())];
+                    let mut excerpt = noise_window(recording, rng);
+                    // Only the last piece of a waveform is shorter than a window.
+                    excerpt.truncate(window.len());
+                    excerpt
+                })
+                .collect();
+            if excerpts.iter().flatten().any(|&sample| sample != 0.0) {
+                mix_snr(window, &excerpts.iter().map(Vec::as_slice).collect::<Vec<_>>(), snr_db);
                 return;
             }
         }
@@ -315,7 +318,7 @@ mod tests {
         let silent = Noise { recordings: vec![ClipAudio::new(&[0.0; 100])], num_noises: 4 };
         let (music, rng) = (tone(300.0, 70_000), &mut rng::stream(1, "test", 0, 0));
         let mut window = music.clone();
-        silent.add(&mut window, -10..=10, rng);
+        silent.add_throughout(&mut window, 0, rng);
         assert_eq!(window, music);
         let mut silence = vec![0.0; 70_000];
         noise(1).add_throughout(&mut silence, -10, rng);

@@ -51,19 +51,6 @@ pub fn mix(window: &mut [f32], other: &[f32], share: f32) {
     }
 }
 
-/// Adds `noise` so that `10 log10(P_window / P_noise) = snr_db`. If either is silent, nothing is added.
-pub fn add_at_snr(window: &mut [f32], noise: &[f32], snr_db: f32) {
-    let power = |samples: &[f32]| samples.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
-    let (signal_power, noise_power) = (power(window), power(noise));
-    if signal_power <= 0.0 || noise_power <= 0.0 {
-        return;
-    }
-    let factor = (signal_power / noise_power / 10_f64.powf(f64::from(snr_db) / 10.0)).sqrt() as f32;
-    for (sample, noise) in window.iter_mut().zip(noise) {
-        *sample += factor * noise;
-    }
-}
-
 /// Fills `out` with normally distributed samples (Box and Muller, 1958).
 pub fn white_noise(rng: &mut impl Rng, out: &mut [f32]) {
     for pair in out.chunks_mut(2) {
