@@ -1,8 +1,8 @@
 //! Writes the losses of [`earmark_core::adapt`] and their gradients on seeded tensors, for a comparison with another
 //! framework on the same numbers: `losses DIR`.
 //!
-//! `DIR/CASE.NAME.f32` holds little-endian f32, row-major: the inputs, `loss` and one `NAME.gradient` for each input that is
-//! differentiated. `DIR/cases.json` lists the cases with the shapes of their inputs.
+//! `DIR/CASE.NAME.f32` holds little-endian f32, row-major: the inputs, `loss` and one `NAME.gradient` for each input
+//! that is differentiated. `DIR/cases.json` lists the cases with the shapes of their inputs.
 
 use std::{error::Error, path::Path};
 

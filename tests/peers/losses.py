@@ -1,7 +1,7 @@
 """NT-Xent, the tags' and the domains' cross entropy against PyTorch on the same tensors, gradients included.
 
-PyTorch computes in double precision; what differs is our rounding. Differences are relative to the largest number of what is
-compared, but absolute where that is below 1.
+PyTorch computes in double precision; what differs is our rounding. Differences are relative to the largest number of
+what is compared, but absolute where that is below 1.
 
 usage: losses.py
 """

@@ -136,8 +136,8 @@ impl Default for SupervisedConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoiseConfig {
-    /// Noise of training, relative to the data folder: `AudioSet`'s or MUSAN's layout (their training part), or a folder
-    /// whose every recording counts.
+    /// Noise of training, relative to the data folder: `AudioSet`'s or MUSAN's layout (their training part), or a
+    /// folder whose every recording counts.
     pub train: String,
     /// Noise of validation, likewise (the validation part).
     pub valid: String,

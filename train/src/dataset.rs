@@ -291,8 +291,8 @@ impl LoadedDataset {
         Ok(DatData { train: Arc::new(train), supervised, valid_noise: noise.valid })
     }
 
-    /// Checks that there are two clips for each domain, which batch norm needs, and that nothing carries sound or labels
-    /// from one domain into the other.
+    /// Checks that there are two clips for each domain, which batch norm needs, and that nothing carries sound or
+    /// labels from one domain into the other.
     fn check_domains(&self, config: &Config) -> Result<()> {
         if self.train.len() < 4 {
             bail!("{} training clips; two domains need at least 4", self.train.len());

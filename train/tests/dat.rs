@@ -46,16 +46,17 @@ lambda = 0.5
 validate_every_epochs = 2
 "#;
 
-/// Losses of the first ten steps of `--stage dat` after the other two stages of [`CONFIG`], as the test printed them. They
-/// change with anything that changes what is learnt; another order of summation moves them by less than the tolerance.
+/// Losses of the first ten steps of `--stage dat` after the other two stages of [`CONFIG`], as the test printed them.
+/// They change with anything that changes what is learnt; another order of summation moves them by less than the
+/// tolerance.
 const PINNED_LABEL_LOSSES: [f64; 10] =
     [0.857682, 0.658747, 0.683496, 0.735386, 0.794949, 0.587942, 0.645714, 0.704111, 0.668393, 0.657019];
 const PINNED_DOMAIN_LOSSES: [f64; 10] =
     [0.725984, 0.725756, 0.706020, 0.686231, 0.705758, 0.725975, 0.703425, 0.710811, 0.792714, 0.756220];
 const PINNED_TOLERANCE: f64 = 2e-3;
 
-/// A folder in MagnaTagATune's layout: ten training, two validation and two test clips of 3.2 s, in pairs of two `tone` and
-/// two `hiss`, so that both domains hold both; a teacher that is nearly sure; and noise.
+/// A folder in MagnaTagATune's layout: ten training, two validation and two test clips of 3.2 s, in pairs of two `tone`
+/// and two `hiss`, so that both domains hold both; a teacher that is nearly sure; and noise.
 fn write_fixture(root: &Path) {
     let mut annotations = "\"clip_id\"\t\"tone\"\t\"hiss\"\t\"mp3_path\"\n".to_owned();
     let mut soft = "clip_id,tone,hiss\n".to_owned();

@@ -40,8 +40,8 @@ pub struct DatNetworks {
     pub projector: Option<Projector>,
     /// From an embedding to logits of tags.
     pub label_predictor: LabelPredictor,
-    /// From an embedding to the logit of the noisy domain. To train against a fixed adversary, `freeze` it: its weights and
-    /// its running statistics then stay as they are, and its gradient passes on.
+    /// From an embedding to the logit of the noisy domain. To train against a fixed adversary, `freeze` it: its weights
+    /// and its running statistics then stay as they are, and its gradient passes on.
     pub domain_classifier: Option<DomainClassifier>,
 }
 
@@ -94,8 +94,8 @@ pub struct DatHealth {
     pub label_loss: f64,
     /// `proposed` only.
     pub adversary: Option<AdversaryHealth>,
-    /// Standard deviation of an embedding value over the batch, averaged over its values. Near zero every window looks the
-    /// same: the embedding has collapsed.
+    /// Standard deviation of an embedding value over the batch, averaged over its values. Near zero every window looks
+    /// the same: the embedding has collapsed.
     pub embedding_spread: f64,
 }
 
@@ -106,8 +106,8 @@ pub struct AdversaryHealth {
     pub domain_loss: f64,
     /// Share of the windows whose domain is recognised.
     pub domain_accuracy: f64,
-    /// Norm of the reversed domain gradient over that of the label gradient, both at the embedding. `None` where the latter
-    /// is zero. Far above 1 the adversary decides what is learnt, far below 0.01 it has no say.
+    /// Norm of the reversed domain gradient over that of the label gradient, both at the embedding. `None` where the
+    /// latter is zero. Far above 1 the adversary decides what is learnt, far below 0.01 it has no say.
     pub gradient_ratio: Option<f64>,
 }
 
@@ -123,8 +123,8 @@ impl DatHealth {
 
 /// Gradients of one update for everything in `networks` that is not frozen.
 ///
-/// The backward pass stops at the embedding, where the two branches meet: the gradient that each hands over is measured,
-/// and their sum goes on into the feature extractor. By the chain rule that is the gradient of the whole.
+/// The backward pass stops at the embedding, where the two branches meet: the gradient that each hands over is
+/// measured, and their sum goes on into the feature extractor. By the chain rule that is the gradient of the whole.
 ///
 /// # Shapes
 ///
@@ -132,8 +132,8 @@ impl DatHealth {
 ///
 /// # Panics
 ///
-/// If `supervision` is adversarial and `networks` has no domain classifier, a window has another length, or the device does
-/// not differentiate.
+/// If `supervision` is adversarial and `networks` has no domain classifier, a window has another length, or the device
+/// does not differentiate.
 pub fn dat_gradients(
     networks: &DatNetworks,
     source: Tensor<2>,

@@ -13,8 +13,8 @@ pub const NT_XENT_TEMPERATURE: f64 = 0.5;
 /// Shortest vector that is brought to length 1; shorter ones stay shorter (PyTorch's `CosineSimilarity`).
 const MIN_NORM: f64 = 1e-8;
 
-/// NT-Xent (eq. 3.1; Chen et al. 2020): each of the `2 n` projections must find the other crop of its track among all the
-/// others. The mean over all of them.
+/// NT-Xent (eq. 3.1; Chen et al. 2020): each of the `2 n` projections must find the other crop of its track among all
+/// the others. The mean over all of them.
 ///
 /// ```text
 /// loss(i) = -log( exp(sim(i, j) / t) / sum over k != i of exp(sim(i, k) / t) )      j: the other crop of i's track
@@ -58,7 +58,8 @@ pub fn binary_cross_entropy_with_logits(logits: Tensor<2>, targets: Tensor<2>) -
     ((targets.neg() + 1.0) * logits.clone() - log_sigmoid(logits)).mean()
 }
 
-/// The domain classifier's loss: [`binary_cross_entropy_with_logits`] against [`Domain::label`]. `ln 2` (0.693) is chance.
+/// The domain classifier's loss: [`binary_cross_entropy_with_logits`] against [`Domain::label`]. `ln 2` (0.693) is
+/// chance.
 ///
 /// # Shapes
 ///

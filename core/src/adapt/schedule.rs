@@ -43,8 +43,8 @@ const HIGHEST_DB: i32 = 10;
 pub enum SnrSchedule {
     /// No strategy: -10 to 10 dB all along.
     Constant,
-    /// Easy to hard for the domain classifier (stage 2): -10 to -5 dB at first, the upper end rises by 1 dB every so many
-    /// epochs, to 10.
+    /// Easy to hard for the domain classifier (stage 2): -10 to -5 dB at first, the upper end rises by 1 dB every so
+    /// many epochs, to 10.
     LoudNoiseFirst {
         /// The thesis' 3.
         epochs_per_db: usize,

@@ -34,8 +34,9 @@ pub struct Noise {
 }
 
 impl Noise {
-    /// Adds to at most a window's length of music the sum of excerpts of as many recordings as there are to be, so that `10 log10(P_music / P_noise)` is a whole
-    /// number of decibels drawn from `snr`. Silent excerpts are drawn again; silent music stays as it is.
+    /// Adds to at most a window's length of music the sum of excerpts of as many recordings as there are to be, so that
+    /// `10 log10(P_music / P_noise)` is a whole number of decibels drawn from `snr`. Silent excerpts are drawn again;
+    /// silent music stays as it is.
     pub fn add(&self, window: &mut [f32], snr: SnrRange, rng: &mut impl Rng) {
         let snr_db = rng.random_range(snr) as f32;
         for _ in 0..TRIES {
@@ -159,8 +160,8 @@ pub struct PairBatch {
     pub windows: Vec<f32>,
 }
 
-/// Makes the batches of stage 1: two random crops of each clip, each through CLMR's chain. The crops of the noisy domain
-/// get noise first, each its own: what they share is the music.
+/// Makes the batches of stage 1: two random crops of each clip, each through CLMR's chain. The crops of the noisy
+/// domain get noise first, each its own: what they share is the music.
 #[derive(Debug)]
 pub struct PairSource {
     /// Clips; their labels are not read.

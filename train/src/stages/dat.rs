@@ -61,12 +61,12 @@ pub struct Start {
     pub domain_classifier: Option<PathBuf>,
 }
 
-/// Trains on `device` until all epochs are done or `stop` is raised. Continues from the newest checkpoint of `run` if there is one;
-/// `start` is then not read.
+/// Trains on `device` until all epochs are done or `stop` is raised. Continues from the newest checkpoint of `run` if
+/// there is one; `start` is then not read.
 ///
 /// # Errors
-/// If the networks to start from are missing, the run's folder cannot be read or written, the loss is no longer a number, or
-/// the embedding has collapsed.
+/// If the networks to start from are missing, the run's folder cannot be read or written, the loss is no longer a
+/// number, or the embedding has collapsed.
 pub fn train(
     run: &RunFolder,
     config: &Config,
@@ -241,8 +241,8 @@ fn check(health: &DatHealth, step: u64, config: &Config) -> Result<()> {
     }
     if health.embedding_spread < COLLAPSED {
         bail!(
-            "step {step}: the embedding has collapsed, every window looks the same (spread {:.1e}); lower dat.lambda (it \
-             is {lambda}) or dat.learning_rate (it is {rate}), or look for silent clips, and start a new run",
+            "step {step}: the embedding has collapsed, every window looks the same (spread {:.1e}); lower dat.lambda \
+             (it is {lambda}) or dat.learning_rate (it is {rate}), or look for silent clips, and start a new run",
             health.embedding_spread
         );
     }
@@ -258,8 +258,8 @@ fn summary(health: &DatHealth) -> String {
     })
 }
 
-/// The validation on clean clips, its score being the mean over clean and noisy ones; and the measures by SNR. The mixtures
-/// follow from the seed, so every epoch meets the same.
+/// The validation on clean clips, its score being the mean over clean and noisy ones; and the measures by SNR. The
+/// mixtures follow from the seed, so every epoch meets the same.
 fn validate_under_noise(
     architecture: &Architecture,
     weights: &Weights,

@@ -61,12 +61,12 @@ pub(super) fn classifier(config: &Config, device: &Device) -> DomainClassifier {
     classifier
 }
 
-/// Trains on `device` until all epochs are done or `stop` is raised, on the feature extractor `start` ([`fe::load`]). Continues from the
-/// newest checkpoint of `run` if there is one; `start` is then not read.
+/// Trains on `device` until all epochs are done or `stop` is raised, on the feature extractor `start` ([`fe::load`]).
+/// Continues from the newest checkpoint of `run` if there is one; `start` is then not read.
 ///
 /// # Errors
-/// If there is no feature extractor to start from, the run's folder cannot be read or written, or the loss is no longer a
-/// number.
+/// If there is no feature extractor to start from, the run's folder cannot be read or written, or the loss is no longer
+/// a number.
 pub fn train(
     run: &RunFolder,
     config: &Config,

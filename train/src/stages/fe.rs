@@ -54,7 +54,8 @@ impl FeNetworks {
     }
 }
 
-/// Trains on `device` until all epochs are done or `stop` is raised. Continues from the newest checkpoint of `run` if there is one.
+/// Trains on `device` until all epochs are done or `stop` is raised. Continues from the newest checkpoint of `run` if
+/// there is one.
 ///
 /// # Errors
 /// If the run's folder cannot be read or written, or the loss is no longer a number.
@@ -133,8 +134,8 @@ pub fn load(path: &Path, config: &Config, device: &Device) -> Result<SampleCnn> 
     let same = |found: &Architecture| {
         if (found.widths, found.last_kernel) != (wanted.widths, wanted.last_kernel) {
             bail!(
-                "{}: a feature extractor of widths {:?} and last kernel {}, the configuration asks for {:?} and {}; use \
-                 the same [model] in both",
+                "{}: a feature extractor of widths {:?} and last kernel {}, the configuration asks for {:?} and {}; \
+                 use the same [model] in both",
                 path.display(),
                 found.widths,
                 found.last_kernel,

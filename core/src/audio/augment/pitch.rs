@@ -1,12 +1,13 @@
 //! Pitch shift without change of length: stretched in time, then read faster or slower.
 //!
 //! ```text
-//! window [n] -> stretch -> [n * ratio], same pitch -> read at speed ratio -> [n], pitch * ratio      ratio = 2^(cents / 1200)
+//! window [n] -> stretch -> [n * ratio], same pitch -> read at speed ratio -> [n], pitch * ratio
+//!                                                                    ratio = 2^(cents / 1200)
 //! ```
 //!
-//! Time is stretched by WSOLA (Verhelst and Roelands, 1993): pieces of the window are laid out at another distance, each
-//! moved a little to where it continues the piece before it best. Lengths are those of `pitch` in `SoX`, which CLMR's chain
-//! uses.
+//! Time is stretched by WSOLA (Verhelst and Roelands, 1993): pieces of the window are laid out at another distance,
+//! each moved a little to where it continues the piece before it best. Lengths are those of `pitch` in `SoX`, which
+//! CLMR's chain uses.
 
 use std::f64::consts::PI;
 
@@ -119,8 +120,8 @@ fn read_at_rate(source: &[f32], speed: f64, out: &mut [f32]) {
 /// Sums that run side by side.
 const LANES: usize = 8;
 
-/// The filter at [`PHASES`] fractions and at 1, `[PHASES + 1, taps]`: a sinc of the given cut-off (1 is Nyquist) under a
-/// Blackman window.
+/// The filter at [`PHASES`] fractions and at 1, `[PHASES + 1, taps]`: a sinc of the given cut-off (1 is Nyquist) under
+/// a Blackman window.
 fn interpolation_filter(cutoff: f64, half: usize, taps: usize) -> Vec<f32> {
     let value = |distance: f64| {
         let x = distance / half as f64;

@@ -1,5 +1,5 @@
-//! Reverberation: Schroeder's reverberator in the form of Jezar's Freeverb, with the parameters of `reverb` in `SoX`, which
-//! CLMR's chain uses.
+//! Reverberation: Schroeder's reverberator in the form of Jezar's Freeverb, with the parameters of `reverb` in `SoX`,
+//! which CLMR's chain uses.
 //!
 //! ```text
 //!          +-> comb 1 -+
@@ -8,8 +8,8 @@
 //!        +-----------------------------------------------------------+
 //! ```
 //!
-//! A comb repeats its input at its length; a low-pass in its loop takes the treble away, as air and walls do. The all-passes
-//! make single echoes dense.
+//! A comb repeats its input at its length; a low-pass in its loop takes the treble away, as air and walls do. The
+//! all-passes make single echoes dense.
 
 use crate::SAMPLE_RATE_HZ;
 
@@ -36,7 +36,8 @@ pub struct Room {
 /// Adds the reverberation of a room, length kept.
 pub fn reverb(window: &mut [f32], room: Room) {
     let share = |percent: f32| percent.clamp(0.0, 100.0) / 100.0;
-    // SoX's scales: a reverberance of 0 feeds 0.3 back, 100 feeds 0.98 back, in even steps of the decay time's logarithm.
+    // SoX's scales: a reverberance of 0 feeds 0.3 back, 100 feeds 0.98 back, in even steps of the decay time's
+    // logarithm.
     let feedback = 1.0 - 0.7 * (0.02_f32 / 0.7).powf(share(room.reverberance));
     let damping = 0.2 + 0.3 * share(room.damping);
     let scale = (0.1 + 0.9 * share(room.size)) * SAMPLE_RATE_HZ as f32 / 44_100.0;
