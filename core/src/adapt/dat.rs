@@ -10,16 +10,6 @@ use serde::{Deserialize, Serialize};
 use super::{Domain, binary_cross_entropy_with_logits, domain_accuracy, domain_loss};
 use crate::model::{DomainClassifier, LabelPredictor, Projector, SampleCnn, gradient_reversal};
 
-/// What the heads read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Embedding {
-    /// SampleCNN's output, as in SimCLR.
-    #[default]
-    Encoder,
-    /// The projection of stage 1 (section 3.1.1 of the thesis can be read so).
-    Projector,
-}
-
 /// Over which windows the feature extractor's batch norm takes its statistics; see [`super`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -36,7 +26,8 @@ pub enum BatchStatistics {
 pub struct DatNetworks {
     /// From a window to its embedding.
     pub feature_extractor: SampleCnn,
-    /// Where the heads read the projection ([`Embedding::Projector`]).
+    /// Where the heads are to read stage 1's projection instead of SampleCNN's output (section 3.1.1 of the thesis can be
+    /// read so; SimCLR reads the output).
     pub projector: Option<Projector>,
     /// From an embedding to logits of tags.
     pub label_predictor: LabelPredictor,
