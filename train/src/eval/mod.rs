@@ -29,12 +29,26 @@ pub struct Scores {
 /// # Errors
 /// When the engine's device fails.
 pub fn score(engine: &dyn Engine, clips: &[Clip], progress: Progress) -> Result<Scores, EngineError> {
+    score_altered(engine, clips, |_, waveform| waveform, progress)
+}
+
+/// [`score`] of what `alter` makes of the waveform of each clip, given its index.
+///
+/// # Errors
+/// When the engine's device fails.
+pub fn score_altered(
+    engine: &dyn Engine,
+    clips: &[Clip],
+    alter: impl Fn(usize, Vec<f32>) -> Vec<f32> + Sync,
+    progress: Progress,
+) -> Result<Scores, EngineError> {
     let num_tags = engine.num_tags();
     let bar = progress.bar("scoring", clips.len() as u64);
     let per_clip: Vec<Vec<f32>> = clips
         .par_iter()
-        .map(|clip| {
-            let windows = window_probabilities(engine, &clip.audio.to_vec())?;
+        .enumerate()
+        .map(|(index, clip)| {
+            let windows = window_probabilities(engine, &alter(index, clip.audio.to_vec()))?;
             bar.inc(1);
             Ok(windows)
         })

@@ -1,11 +1,21 @@
 //! What may happen to a window between the clip and the batch. Each function does one thing to samples it is given;
-//! what is drawn at random is drawn by the caller.
+//! what is drawn at random is drawn by the caller, or, in [`Chain`], from the generator it is given.
+
+mod chain;
+mod pitch;
+mod reverb;
+#[cfg(test)]
+#[allow(clippy::float_cmp)]
+mod tests;
 
 use std::f32::consts::PI;
 
 use rand::{Rng, RngExt};
 
-use earmark_core::SAMPLE_RATE_HZ;
+use crate::SAMPLE_RATE_HZ;
+pub use chain::Chain;
+pub use pitch::pitch_shift;
+pub use reverb::{Room, reverb};
 
 /// Reads `out.len()` samples from `source` at `start`, `start + speed`, `start + 2 * speed`, ...: four-point cubic
 /// (Catmull-Rom) interpolation, zeros outside `source`. A `speed` of 1 from a whole `start` copies.
@@ -84,70 +94,10 @@ pub fn filter(window: &mut [f32], pass: Pass, corner_hz: f32) {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use rand::SeedableRng;
-    use rand_chacha::ChaCha8Rng;
-
-    use super::*;
-
-    fn sine(hz: f32, len: usize) -> Vec<f32> {
-        (0..len).map(|n| (2.0 * PI * hz * n as f32 / SAMPLE_RATE_HZ as f32).sin()).collect()
-    }
-
-    fn rms(samples: &[f32]) -> f32 {
-        (samples.iter().map(|x| x * x).sum::<f32>() / samples.len() as f32).sqrt()
-    }
-
-    #[test]
-    fn speed_one_copies_and_pads_with_zeros() {
-        let source = [1.0, 2.0, 3.0];
-        let mut out = [9.0; 4];
-        read_at_speed(|index| source.get(index).copied(), 1.0, 1.0, &mut out);
-        assert_eq!(out, [2.0, 3.0, 0.0, 0.0]);
-    }
-
-    #[test]
-    fn a_faster_sine_is_a_higher_sine() {
-        let source = sine(441.0, 4_000);
-        let mut out = vec![0.0; 3_000];
-        read_at_speed(|index| source.get(index).copied(), 5.0, 1.02, &mut out);
-        let expected: Vec<f32> =
-            (0..3_000).map(|n| (2.0 * PI * 441.0 * (5.0 + 1.02 * n as f32) / SAMPLE_RATE_HZ as f32).sin()).collect();
-        let worst = out.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(worst < 2e-3, "largest difference {worst}");
-    }
-
-    #[test]
-    fn gain_turns_over_and_mix_interpolates() {
-        let mut window = [1.0, -2.0];
-        gain(&mut window, -0.5);
-        assert_eq!(window, [-0.5, 1.0]);
-        mix(&mut window, &[1.5, 3.0], 0.25);
-        assert_eq!(window, [0.0, 1.5]);
-    }
-
-    #[test]
-    fn white_noise_is_standard_normal() {
-        let mut noise = vec![0.0; 100_001];
-        white_noise(&mut ChaCha8Rng::seed_from_u64(1), &mut noise);
-        let mean = noise.iter().sum::<f32>() / noise.len() as f32;
-        let beyond_two = noise.iter().filter(|x| x.abs() > 2.0).count() as f32 / noise.len() as f32;
-        assert!(mean.abs() < 0.01 && (rms(&noise) - 1.0).abs() < 0.01, "mean {mean}, rms {}", rms(&noise));
-        assert!((beyond_two - 0.0455).abs() < 0.003, "{beyond_two} beyond two sigma");
-    }
-
-    #[test]
-    fn filters_pass_one_side_and_halve_the_corner() {
-        let through = |pass, corner_hz, tone_hz| {
-            let mut window = sine(tone_hz, 22_050);
-            filter(&mut window, pass, corner_hz);
-            rms(&window[2_205..]) * std::f32::consts::SQRT_2
-        };
-        assert!((through(Pass::Low, 1_000.0, 100.0) - 1.0).abs() < 0.01);
-        assert!((through(Pass::Low, 1_000.0, 1_000.0) - std::f32::consts::FRAC_1_SQRT_2).abs() < 0.01);
-        assert!(through(Pass::Low, 1_000.0, 8_000.0) < 0.02);
-        assert!((through(Pass::High, 1_000.0, 8_000.0) - 1.0).abs() < 0.01);
-        assert!(through(Pass::High, 1_000.0, 100.0) < 0.02);
+/// Adds one echo of `volume` after `samples` and halves the sum.
+pub fn delay(window: &mut [f32], samples: usize, volume: f32) {
+    for index in (0..window.len()).rev() {
+        let echo = index.checked_sub(samples).map_or(0.0, |earlier| window[earlier]);
+        window[index] = 0.5 * (window[index] + volume * echo);
     }
 }
