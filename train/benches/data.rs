@@ -1,7 +1,7 @@
-//! Benchmark of the loader: `cargo bench --bench data -- DIR`, with DIR in MagnaTagATune's layout. On one thread: hours of
-//! audio per second when files are decoded, when they are decoded into an empty cache, and when they are in the cache;
-//! then windows per second of batches with the augmentation of `configs/open-corpus.toml` (without recorded noise), from
-//! memory and from the cache.
+//! Benchmark of the loader: `cargo bench --bench data -- DIR`, with DIR in MagnaTagATune's layout. On one thread: hours
+//! of audio per second when files are decoded, when they are decoded into an empty cache, and when they are in the
+//! cache; then windows per second of batches with the augmentation of `configs/open-corpus.toml` (without recorded
+//! noise), from memory and from the cache.
 
 use std::path::Path;
 use std::sync::Arc;
