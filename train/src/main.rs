@@ -131,9 +131,9 @@ struct EvaluateArgs {
     /// Part of the data set.
     #[arg(long)]
     split: Split,
-    /// What decides the split of a clip.
-    #[arg(long, value_enum, default_value_t)]
-    split_rule: SplitRule,
+    /// What decides the split of a clip [default: as in --run, else folders].
+    #[arg(long, value_enum)]
+    split_rule: Option<SplitRule>,
     #[command(flatten)]
     cache: CacheArgs,
     /// Also measure only the tags with at least this many positive clips.
@@ -182,9 +182,6 @@ struct ExportArgs {
     /// Measure the model on the validation and the test split of this data set and write the measures into the file.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// What decides the split of a clip.
-    #[arg(long, value_enum, default_value_t)]
-    split_rule: SplitRule,
     #[command(flatten)]
     cache: CacheArgs,
     /// Show no progress.
@@ -440,7 +437,12 @@ fn evaluate(args: &EvaluateArgs) -> Result<()> {
         (None, Some(run)) => export::model_of_run(&RunFolder::open(run)?, args.weights, "run", "")?,
         (None, None) => bail!("name a --model or a --run"),
     };
-    let from = Source { data: &args.data, rule: args.split_rule, cache: args.cache.open()? };
+    let rule = match (args.split_rule, &args.run) {
+        (Some(rule), _) => rule,
+        (None, Some(run)) => RunFolder::open(run)?.config().data.split,
+        (None, None) => SplitRule::default(),
+    };
+    let from = Source { data: &args.data, rule, cache: args.cache.open()? };
     let (report, table) = measure(&model, &from, args.split, args.min_positives, progress(args.no_progress))?;
     if let Some(path) = &args.scores {
         earmark_train::run::write_atomically(path, table.to_csv()?.as_bytes())?;
@@ -490,12 +492,13 @@ fn print_report(report: &Report, json: bool) -> Result<()> {
 }
 
 fn export(args: &ExportArgs) -> Result<()> {
-    let mut model = export::model_of_run(&RunFolder::open(&args.run)?, args.weights, &args.name, &args.licence)?;
+    let run = RunFolder::open(&args.run)?;
+    let mut model = export::model_of_run(&run, args.weights, &args.name, &args.licence)?;
     if let Some(data) = &args.data {
         model.save(&args.out)?;
         // What is measured is the file as written, 16-bit weights included.
         let written = Model::load(&args.out)?;
-        let from = Source { data, rule: args.split_rule, cache: args.cache.open()? };
+        let from = Source { data, rule: run.config().data.split, cache: args.cache.open()? };
         let mut measures = serde_json::Map::new();
         for split in [Split::Valid, Split::Test] {
             let (report, _) = measure(&written, &from, split, 5, progress(args.no_progress))?;

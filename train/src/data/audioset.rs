@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A list's name tells its split (`train`, `valid`, `test`); `eval` is halved into validation and test by a hash of the
-//! video's id. Audio may lie anywhere below the folder, called `YTID`, `YYTID` or `YTID_START[_END]` (START and END in
+//! video's id, and `unbalanced_train` is read only where no other list is for training. Audio may lie anywhere below the folder, called `YTID`, `YYTID` or `YTID_START[_END]` (START and END in
 //! seconds or milliseconds), in any known format. A part of the videos is gone from everybody's copy: what has no file
 //! is counted, not refused.
 //!
@@ -30,6 +30,8 @@ use super::items::{Collection, Item, Layout, Split, relative, stem};
 const MUSIC_IDS: [&str; 2] = ["/m/04rlf", "/m/015lz1"];
 const MUSIC_NAMES: [&str; 2] = ["Humming", "Whistling"];
 const ONTOLOGY_FILE: &str = "ontology.json";
+/// In the name of the list of two million segments, of which hardly anybody has the audio.
+const UNBALANCED: &str = "unbalanced";
 
 /// One line of a list.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,8 +120,17 @@ pub fn open(dir: &Path) -> Result<Collection> {
     let mut place: HashMap<String, usize> = HashMap::new();
     let (mut music, mut listed_twice) = (0, 0);
     let mut in_two_splits = BTreeSet::new();
-    for path in find_lists(dir) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name_of = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let lists = find_lists(dir);
+    let mut of_training =
+        lists.iter().filter(|path| ListSplit::of_name(&name_of(path)) == Some(ListSplit::Whole(Split::Train)));
+    let has_balanced = of_training.any(|path| !name_of(path).contains(UNBALANCED));
+    for path in lists {
+        let name = name_of(&path);
+        if has_balanced && name.contains(UNBALANCED) {
+            collection.warnings.push(format!("{name}: not read; the smaller training list beside it counts"));
+            continue;
+        }
         let Some(list_split) = ListSplit::of_name(&name) else {
             collection.warnings.push(format!("{name}: its name tells no split (train, valid, test or eval); not read"));
             continue;
@@ -365,6 +376,18 @@ mod tests {
         let test = (0..1_000).filter(|&index| split(index) == Split::Test).count();
         assert!((400..600).contains(&test), "{test} of 1,000 are for the test");
         assert_eq!(split(3), split(3));
+    }
+
+    #[test]
+    fn the_unbalanced_list_counts_only_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fixture(folder.path());
+        let unbalanced = OFFICIAL.replace("--4gqARaEJE", "--other_one");
+        std::fs::write(folder.path().join("unbalanced_train_segments.csv"), unbalanced).expect("written");
+        let missing = || open(folder.path()).expect("AudioSet").missing.len();
+        assert_eq!(missing(), 1, "the balanced list counts");
+        std::fs::remove_file(folder.path().join("balanced_train_segments.csv")).expect("removed");
+        assert_eq!(missing(), 2, "the unbalanced list counts");
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //! A file's name is a hash of its source's path, size and time of change, so a source that changes is decoded again.
 //! Files are written under a temporary name and renamed. They are mapped into memory: the system keeps in memory what
 //! fits and reads the rest when a batch asks for it. The cache may be deleted at any moment, even while a run uses it:
-//! what is mapped stays until the run ends, and what is missing is decoded again.
+//! what is mapped stays until the run ends, and what is missing is decoded again. What finds no room, cannot be
+//! written, or exceeds the number of files that the system lets a program map (Linux: 65,530), stays in memory.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -151,6 +152,16 @@ impl Cache {
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Size from which on files make room.
+    pub fn limit_bytes(&self) -> u64 {
+        self.limit_bytes
+    }
+
+    /// Bytes that a waveform of `num_samples` takes.
+    pub fn entry_bytes(num_samples: usize) -> u64 {
+        (HEADER_BYTES + 2 * num_samples) as u64
     }
 
     /// Waveforms that stay in memory because they found no room or could not be written.

@@ -228,7 +228,8 @@ pub fn decode(path: &Path, cache: Option<&Cache>) -> Result<Decoded, String> {
 /// # Errors
 /// If a folder cannot be read.
 pub fn audio_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    const EXTENSIONS: [&str; 7] = ["wav", "flac", "ogg", "mp3", "m4a", "opus", "aiff"];
+    const EXTENSIONS: [&str; 13] =
+        ["wav", "flac", "ogg", "oga", "mp3", "m4a", "mp4", "aac", "opus", "webm", "mka", "aif", "aiff"];
     let is_audio = |path: &Path| {
         let extension = path.extension().and_then(|extension| extension.to_str());
         extension.is_some_and(|extension| EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known)))

@@ -15,7 +15,7 @@ pub fn open(root: &Path) -> Result<Collection> {
     let mut collection = Collection::new(Layout::Folder, root, "everything is for training");
     collection.items = items_under(root, root, Split::Train, &[])?;
     if collection.items.is_empty() {
-        bail!("{}: holds no audio file (wav, flac, ogg, mp3, m4a, opus, aiff)", root.display());
+        bail!("{}: holds no audio file such as wav, flac, ogg, mp3 or m4a", root.display());
     }
     Ok(collection)
 }

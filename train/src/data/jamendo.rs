@@ -79,10 +79,8 @@ pub fn open(dir: &Path) -> Result<Collection> {
         bail!("{}: no track has a genre tag and a mood or theme tag", lists.display());
     }
 
-    let splits = read_splits(&lists, names, &mut collection)?;
-    let of_interest = |tag: &&String| CATEGORIES.iter().any(|kind| tag.starts_with(kind));
-    let tags: BTreeSet<&String> = tracks.values().flat_map(|track| &track.tags).filter(of_interest).collect();
-    collection.tags = tags.into_iter().cloned().collect();
+    let Splits { of_track: splits, tags } = read_splits(&lists, names, &mut collection)?;
+    collection.tags = tags.into_iter().collect();
 
     collection.root = find_audio(dir, &lists, &tracks);
     let mut without_split = 0;
@@ -136,11 +134,18 @@ fn parse_row(line: &str) -> Result<Track> {
     Ok(Track { id: (*id).to_owned(), album: (*album).to_owned(), path: (*path).to_owned(), duration_secs, tags })
 }
 
-/// The split of each track. Lists that disagree are noted; the later split counts, so that nothing that is held out
-/// anywhere is learnt from.
-fn read_splits(lists: &Path, names: &[&str], collection: &mut Collection) -> Result<HashMap<String, Split>> {
+/// What the lists of split-0 say.
+struct Splits {
+    of_track: HashMap<String, Split>,
+    /// The genre, mood and theme tags in them: those that occur in every split (87 and 56), not all that there are.
+    tags: BTreeSet<String>,
+}
+
+/// Reads the lists of split-0. Tracks on which they disagree are noted; the later split counts, so that nothing that is
+/// held out anywhere is learnt from.
+fn read_splits(lists: &Path, names: &[&str], collection: &mut Collection) -> Result<Splits> {
     let folder = lists.join("splits").join("split-0");
-    let mut splits: HashMap<String, Split> = HashMap::new();
+    let mut splits = Splits { of_track: HashMap::new(), tags: BTreeSet::new() };
     let mut in_two_splits = BTreeSet::new();
     for name in names {
         for (split, word) in SPLITS {
@@ -152,16 +157,18 @@ fn read_splits(lists: &Path, names: &[&str], collection: &mut Collection) -> Res
                 continue;
             }
             for track in read_list(&path)? {
-                let at = splits.entry(track.id.clone()).or_insert(split);
+                let at = splits.of_track.entry(track.id.clone()).or_insert(split);
                 if *at != split {
                     in_two_splits.insert(track.id);
                     *at = split.max(*at);
                 }
+                let of_interest = |tag: &String| CATEGORIES.iter().any(|kind| tag.starts_with(kind));
+                splits.tags.extend(track.tags.into_iter().filter(of_interest));
             }
             collection.label_files.push(path);
         }
     }
-    if splits.is_empty() {
+    if splits.of_track.is_empty() {
         bail!("{}: holds no list; it comes with the data set's repository", folder.display());
     }
     collection.in_two_splits = in_two_splits.into_iter().collect();

@@ -105,13 +105,7 @@ pub fn open(root: &Path, rule: SplitRule) -> Result<Collection> {
     let path = root.join(CLIP_INFO_FILE);
     if path.is_file() {
         let text = std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
-        let origins = parse_clip_info(&text).with_context(|| format!("{}", path.display()))?;
-        for item in &mut collection.items {
-            if let Some(origin) = origins.get(&item.id) {
-                item.group.clone_from(&origin.track);
-                (item.start_secs, item.length_secs) = (origin.start_secs, origin.length_secs);
-            }
-        }
+        apply_clip_info(&text, &mut collection);
         collection.label_files.push(path);
     }
     Ok(collection)
@@ -245,8 +239,32 @@ struct Origin {
     length_secs: Option<f64>,
 }
 
-/// Origins by clip id. A row that does not tell the title tells nothing: the file name does.
-fn parse_clip_info(text: &[u8]) -> Result<HashMap<String, Origin>> {
+/// Takes track, start and length from the file. It only adds to what the names of the clips tell, so a row that cannot
+/// be read is worth a warning, not a refusal.
+fn apply_clip_info(text: &[u8], collection: &mut Collection) {
+    let (origins, unreadable) = match parse_clip_info(text) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            collection
+                .warnings
+                .push(format!("{CLIP_INFO_FILE}: {error:#}; the clips' names tell their tracks instead"));
+            return;
+        }
+    };
+    if unreadable > 0 {
+        let what = format!("{CLIP_INFO_FILE}: {unreadable} rows cannot be read");
+        collection.warnings.push(format!("{what}; the clips' names tell their tracks instead"));
+    }
+    for item in &mut collection.items {
+        if let Some(origin) = origins.get(&item.id) {
+            item.group.clone_from(&origin.track);
+            (item.start_secs, item.length_secs) = (origin.start_secs, origin.length_secs);
+        }
+    }
+}
+
+/// Origins by clip id, and the number of rows without a readable id. A row without a title tells no track.
+fn parse_clip_info(text: &[u8]) -> Result<(HashMap<String, Origin>, usize)> {
     let mut reader = csv::ReaderBuilder::new().delimiter(b'\t').flexible(true).from_reader(text);
     let header = reader.byte_headers().context("line 1 cannot be read")?.clone();
     let column = |name: &str| {
@@ -255,13 +273,15 @@ fn parse_clip_info(text: &[u8]) -> Result<HashMap<String, Origin>> {
     };
     let [id, title, artist, album] = [column("clip_id")?, column("title")?, column("artist")?, column("album")?];
     let [start, end] = [column("segmentStart")?, column("segmentEnd")?];
-    let mut origins = HashMap::new();
+    let (mut origins, mut unreadable) = (HashMap::new(), 0);
     for record in reader.into_byte_records() {
         let record = record?;
         // Names are old and from everywhere; their bytes need not be UTF-8 to be compared.
         let field = |index: usize| String::from_utf8_lossy(record.get(index).unwrap_or_default()).trim().to_owned();
-        let line = record.position().map_or(0, csv::Position::line);
-        let clip = clip_id(&field(id)).with_context(|| format!("line {line}"))?;
+        let Ok(clip) = clip_id(&field(id)) else {
+            unreadable += 1;
+            continue;
+        };
         let secs = |index: usize| field(index).parse().ok().filter(|secs: &f64| secs.is_finite());
         let length_secs = secs(start).zip(secs(end)).map(|(start, end)| end - start).filter(|&secs| secs > 0.0);
         if !field(title).is_empty() {
@@ -269,7 +289,7 @@ fn parse_clip_info(text: &[u8]) -> Result<HashMap<String, Origin>> {
             origins.insert(clip, Origin { track, start_secs: secs(start).unwrap_or(0.0), length_secs });
         }
     }
-    Ok(origins)
+    Ok((origins, unreadable))
 }
 
 /// A clip that a list names: by id with its targets, or by path.
@@ -484,6 +504,11 @@ mod tests {
             ("Soloists / Cantatas / Aria", 30.0, Some(29.0))
         );
         assert_eq!(collection.items[1].group, "b");
+        assert!(collection.warnings.is_empty());
+        std::fs::write(folder.path().join(CLIP_INFO_FILE), format!("{info}half a row\n")).expect("written");
+        let collection = open(folder.path(), SplitRule::Folders).expect("MagnaTagATune");
+        assert_eq!(collection.items[0].start_secs, 30.0);
+        assert!(collection.warnings[0].contains("1 rows cannot be read"), "{:?}", collection.warnings);
 
         assert_eq!(origin_of_name("artist-album-01-title-30-59"), ("artist-album-01-title", 30.0, Some(29.0)));
         assert_eq!(origin_of_name("clip-7"), ("clip-7", 0.0, None));

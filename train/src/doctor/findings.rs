@@ -6,6 +6,7 @@ use earmark_core::{SAMPLE_RATE_HZ, WINDOW_SAMPLES};
 use serde::Serialize;
 
 use super::{Role, Subject};
+use crate::data::cache::Cache;
 use crate::data::items::{Item, Split};
 
 /// Share of a split's items that may be missing or unreadable. Public copies of AudioSet lack 16 % of the videos.
@@ -146,6 +147,20 @@ pub fn in_audio(subject: &Subject) -> Vec<Finding> {
         warning(silent, "silent files", "they teach nothing; leave them out or find out why"),
     ];
     found.into_iter().flatten().collect()
+}
+
+/// Whether the decoded audio finds room in the cache.
+pub fn in_cache(subject: &Subject, cache: &Cache) -> Option<Finding> {
+    let heard = subject.heard.iter().flatten();
+    let bytes: u64 = heard.map(|heard| Cache::entry_bytes(heard.num_samples)).sum();
+    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+    let what = format!(
+        "the decoded audio takes {:.1} GB, the cache's limit is {:.1} GB",
+        gigabytes(bytes),
+        gigabytes(cache.limit_bytes())
+    );
+    let advice = "what finds no room stays in memory and is decoded in every run; raise --cache-limit";
+    (bytes > cache.limit_bytes()).then(|| Finding::new(Severity::Warning, what, advice, Vec::new()))
 }
 
 /// Files that decode to the same samples, by the index of the subject that they are told of.

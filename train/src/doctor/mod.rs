@@ -172,6 +172,7 @@ fn examine(args: &DoctorArgs, cache: Option<&Cache>, progress: Progress) -> Resu
         for (subject, found) in subjects.iter_mut().zip(&mut findings) {
             subject.listen(cache, progress);
             found.extend(findings::in_audio(subject));
+            found.extend(cache.and_then(|cache| findings::in_cache(subject, cache)));
         }
         for (index, finding) in findings::duplicates(&subjects) {
             findings[index].push(finding);

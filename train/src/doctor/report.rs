@@ -124,7 +124,8 @@ impl CollectionReport {
             let missing = collection.missing.iter().filter(|(of, _)| *of == split).count();
             let own = || usable().filter(move |(_, item)| item.split == split);
             let secs: Option<f64> = own().map(|(index, _)| secs_of(index)).sum();
-            let hours = secs.map(|secs| secs / 3_600.0);
+            // An empty sum is -0.
+            let hours = secs.map(|secs| secs.abs() / 3_600.0);
             SplitReport { split, listed: collection.split(split).count() + missing, usable: own().count(), hours }
         };
         let count = |tag: usize, split: Split| {

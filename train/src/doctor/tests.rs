@@ -223,3 +223,12 @@ fn the_report_says_everything_twice_the_same_way() {
     assert_eq!(json["collections"][0]["layout"], "magnatagatune");
     assert_eq!(json["collections"][0]["splits"][2]["usable"], 0);
 }
+
+#[test]
+fn a_cache_too_small_for_the_data_is_told() {
+    let fixture = Fixture::new();
+    let cache = Cache::open(&fixture.folder.path().join("small"), 300_000).expect("a cache");
+    let report = examine(&fixture.args(false), Some(&cache), Progress::Hidden).expect("a report");
+    assert!(report.is_sound);
+    assert_eq!(finding(&report, "the decoded audio takes").severity, Severity::Warning);
+}
