@@ -17,6 +17,9 @@ use earmark_train::rng;
 /// Noises mixed into a window.
 const NUM_NOISES: usize = 4;
 
+/// Something that happens to a window.
+type Step<'a> = &'a mut dyn FnMut(&mut [f32]);
+
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let seconds = match &arguments[..] {
@@ -34,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut white = vec![0.0; WINDOW_SAMPLES];
 
     let crop = |window: &mut [f32]| read_at_speed(|index| clip.get(index).copied(), 1_000.0, 1.01, window);
-    let mut steps: [(&str, &mut dyn FnMut(&mut [f32])); 5] = [
+    let mut steps: [(&str, Step<'_>); 5] = [
         ("crop at another speed", &mut |window| crop(window)),
         ("filter", &mut |window| filter(window, Pass::Low, 4_000.0)),
         // Turns the waveform over; a factor of one size keeps it in range however often it is applied.
