@@ -7,8 +7,8 @@
 use std::time::Instant;
 
 use earmark_core::engine::{CpuEngine, Engine, Hop, WindowStream};
-use earmark_core::model_file::{FORMAT_VERSION, Model, ModelMetadata};
-use earmark_core::weights::{Architecture, ConvWeights, LinearWeights, NUM_MODULES, Weights};
+use earmark_core::model_file::Model;
+use earmark_core::weights::Architecture;
 use earmark_core::{SAMPLE_RATE_HZ, WINDOW_SAMPLES};
 use gemm::Parallelism;
 use rayon::prelude::*;
@@ -156,42 +156,5 @@ fn noise(len: usize) -> Vec<f32> {
 }
 
 fn model() -> Model {
-    let architecture = Architecture::scaled(1.0, 3, Some(512), 50);
-    let convs = (0..NUM_MODULES)
-        .map(|index| {
-            let (inputs, outputs, kernel) = architecture.conv_shape(index);
-            let scale = (12.0 / (inputs * kernel) as f32).sqrt();
-            ConvWeights {
-                weight: noise(outputs * inputs * kernel).iter().map(|w| w * scale).collect(),
-                bias: vec![0.0; outputs],
-                gamma: vec![1.0; outputs],
-                beta: vec![0.0; outputs],
-                running_mean: vec![0.0; outputs],
-                running_var: vec![1.0; outputs],
-            }
-        })
-        .collect();
-    let head = architecture
-        .head_shapes()
-        .into_iter()
-        .map(|(inputs, outputs)| LinearWeights {
-            weight: noise(inputs * outputs).iter().map(|w| w * 0.2).collect(),
-            bias: vec![0.0; outputs],
-        })
-        .collect();
-    Model {
-        metadata: ModelMetadata {
-            format_version: FORMAT_VERSION,
-            name: "random".into(),
-            tags: (0..architecture.num_tags).map(|i| format!("tag {i}")).collect(),
-            thresholds: vec![0.5; architecture.num_tags],
-            architecture,
-            sample_rate_hz: SAMPLE_RATE_HZ,
-            window_samples: WINDOW_SAMPLES,
-            training: serde_json::Value::Null,
-            metrics: serde_json::Value::Null,
-            licence: "CC0-1.0".into(),
-        },
-        weights: Weights { convs, head },
-    }
+    Model::random(Architecture::scaled(1.0, 3, Some(512), 50), 1)
 }

@@ -23,11 +23,10 @@ use burn::{
     tensor::{Distribution, wgpu::wgpu::DeviceType},
 };
 use earmark_core::{
-    SAMPLE_RATE_HZ, WINDOW_SAMPLES,
+    WINDOW_SAMPLES,
     engine::{BurnEngine, Engine, Hop, WindowStream},
     kernels::wgpu::{InferBlock, RowLayout},
-    model::Tagger,
-    model_file::{FORMAT_VERSION, Model, ModelMetadata},
+    model_file::Model,
     weights::{Architecture, NUM_MODULES},
 };
 
@@ -84,7 +83,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let architecture = Architecture::scaled(options.width, 3, Some(512), 50);
     architecture.validate()?;
-    let model = model(&architecture);
+    let model = Model::random(architecture.clone(), 0);
     let kernels = BurnEngine::on(&model, device.clone(), name.clone())?;
     let modules = if options.modules { Some(BurnEngine::modules_on(&model, device.clone(), name)?) } else { None };
     let [plain, sliding, live_ms] = engines(&kernels, modules.as_ref(), &options)?;
@@ -98,27 +97,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         gflops / peak
     );
     Ok(())
-}
-
-/// Random weights: speed does not depend on their values.
-fn model(architecture: &Architecture) -> Model {
-    let device = Device::flex();
-    device.seed(0);
-    Model {
-        weights: Tagger::new(architecture, &device).to_weights(),
-        metadata: ModelMetadata {
-            format_version: FORMAT_VERSION,
-            name: "random".into(),
-            tags: (0..architecture.num_tags).map(|tag| format!("tag {tag}")).collect(),
-            thresholds: vec![0.5; architecture.num_tags],
-            architecture: architecture.clone(),
-            sample_rate_hz: SAMPLE_RATE_HZ,
-            window_samples: WINDOW_SAMPLES,
-            training: serde_json::Value::Null,
-            metrics: serde_json::Value::Null,
-            licence: "CC0-1.0".into(),
-        },
-    }
 }
 
 /// Prints the first table; returns the best rate side by side and at the default hop, and the milliseconds between a

@@ -6,11 +6,11 @@
 //!                                            [--gemm 4096] [--software]
 //! ```
 //!
-//! The peak is the backend's own f32 product of square matrices of `--gemm` rows. The least bytes are those of the three
-//! tensors of a pass, once each; the kernel's workgroups ask for so many times that, and what they ask for twice the
-//! caches may answer. Below the table stand the lines for `MEASURED_FASTER` in `core/src/kernels/wgpu/conv.rs`: the
-//! layers where the kernel wins a pass by more than 5 %. The step of forward, backward and Adam is then measured with the
-//! backend's convolutions, with the kernel's, and with the faster of each pass.
+//! The peak is the backend's own f32 product of square matrices of `--gemm` rows. The least bytes are those of the
+//! three tensors of a pass, once each; the kernel's workgroups ask for so many times that, and what they ask for twice
+//! the caches may answer. Below the table stand the lines for `MEASURED_FASTER` in `core/src/kernels/wgpu/conv.rs`: the
+//! layers where the kernel wins a pass by more than 5 %. The step of forward, backward and Adam is then measured with
+//! the backend's convolutions, with the kernel's, and with the faster of each pass.
 //!
 //! A software adapter is refused unless `--software` says that only the program is being tried. The device is the one
 //! wgpu prefers; `CUBECL_WGPU_DEFAULT_DEVICE` names another.

@@ -31,7 +31,8 @@ impl<'a> Matrix<'a> {
         Self { data, row_stride, column_stride: 1 }
     }
 
-    /// The same numbers with rows and columns exchanged.
+    /// The same numbers with rows and columns exchanged; the gradients need it.
+    #[cfg(feature = "burn")]
     pub(crate) fn transposed(self) -> Self {
         Self { data: self.data, row_stride: self.column_stride, column_stride: self.row_stride }
     }

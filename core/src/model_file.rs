@@ -87,6 +87,22 @@ impl ModelError {
 }
 
 impl ModelMetadata {
+    /// A model of which nothing else is known yet: thresholds of 0.5, no word about training, quality or licence.
+    pub fn new(name: impl Into<String>, architecture: Architecture, tags: Vec<String>) -> Self {
+        Self {
+            format_version: FORMAT_VERSION,
+            name: name.into(),
+            architecture,
+            thresholds: vec![0.5; tags.len()],
+            tags,
+            sample_rate_hz: SAMPLE_RATE_HZ,
+            window_samples: WINDOW_SAMPLES,
+            training: serde_json::Value::Null,
+            metrics: serde_json::Value::Null,
+            licence: String::new(),
+        }
+    }
+
     /// Checks everything that an engine or a screen relies on.
     ///
     /// # Errors
@@ -178,6 +194,13 @@ impl View for Stored {
 }
 
 impl Model {
+    /// A model that has learnt nothing, with tags called `tag 0`, `tag 1`, ...; see [`Weights::random`].
+    pub fn random(architecture: Architecture, seed: u64) -> Self {
+        let weights = Weights::random(&architecture, seed);
+        let tags = (0..architecture.num_tags).map(|index| format!("tag {index}")).collect();
+        Self { metadata: ModelMetadata::new("random", architecture, tags), weights }
+    }
+
     /// Checks metadata, the number of layers and every length and value.
     ///
     /// # Errors

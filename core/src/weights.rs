@@ -114,5 +114,47 @@ pub struct Weights {
     pub head: Vec<LinearWeights>,
 }
 
+impl Weights {
+    /// Seeded weights that have learnt nothing, batch norm's statistics included, at scales that keep activations alive
+    /// through all modules: for benchmarks and tests, where only shapes matter.
+    pub fn random(architecture: &Architecture, seed: u64) -> Self {
+        // Xorshift; any odd constant keeps its state from being 0.
+        let mut state = seed.wrapping_mul(2).wrapping_add(0x2545_F491_4F6C_DD1D);
+        let mut uniform = move |len: usize, low: f32, high: f32| -> Vec<f32> {
+            (0..len)
+                .map(|_| {
+                    state ^= state << 13;
+                    state ^= state >> 7;
+                    state ^= state << 17;
+                    low + (high - low) * ((state >> 40) as f32 / (1_u64 << 24) as f32)
+                })
+                .collect()
+        };
+        let convs = (0..NUM_MODULES)
+            .map(|index| {
+                let (inputs, outputs, kernel) = architecture.conv_shape(index);
+                let bound = (3.0 / (inputs * kernel) as f32).sqrt();
+                ConvWeights {
+                    weight: uniform(outputs * inputs * kernel, -bound, bound),
+                    bias: uniform(outputs, -0.1, 0.1),
+                    gamma: uniform(outputs, 0.8, 1.6),
+                    beta: uniform(outputs, -0.2, 0.3),
+                    running_mean: uniform(outputs, -0.1, 0.1),
+                    running_var: uniform(outputs, 0.5, 1.5),
+                }
+            })
+            .collect();
+        let head = architecture
+            .head_shapes()
+            .into_iter()
+            .map(|(inputs, outputs)| LinearWeights {
+                weight: uniform(outputs * inputs, -0.3, 0.3),
+                bias: uniform(outputs, -0.5, 0.5),
+            })
+            .collect();
+        Self { convs, head }
+    }
+}
+
 /// Batch norm's epsilon, PyTorch's and Burn's default.
 pub const BATCH_NORM_EPSILON: f32 = 1e-5;

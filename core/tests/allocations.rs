@@ -7,10 +7,10 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use earmark_core::SAMPLE_RATE_HZ;
 use earmark_core::engine::{CpuEngine, Engine, Hop};
-use earmark_core::model_file::{FORMAT_VERSION, Model, ModelMetadata};
-use earmark_core::weights::{Architecture, ConvWeights, LinearWeights, NUM_MODULES, Weights};
-use earmark_core::{SAMPLE_RATE_HZ, WINDOW_SAMPLES};
+use earmark_core::model_file::Model;
+use earmark_core::weights::Architecture;
 
 struct Counting;
 
@@ -49,46 +49,10 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-fn small_model() -> Model {
-    let architecture = Architecture::scaled(0.125, 3, Some(32), 50);
-    let convs = (0..NUM_MODULES)
-        .map(|index| {
-            let (inputs, outputs, kernel) = architecture.conv_shape(index);
-            ConvWeights {
-                weight: (0..inputs * outputs * kernel).map(|i| ((i * 31 % 17) as f32 - 8.0) / 40.0).collect(),
-                bias: vec![0.01; outputs],
-                gamma: vec![1.0; outputs],
-                beta: vec![0.0; outputs],
-                running_mean: vec![0.0; outputs],
-                running_var: vec![1.0; outputs],
-            }
-        })
-        .collect();
-    let head = architecture
-        .head_shapes()
-        .into_iter()
-        .map(|(inputs, outputs)| LinearWeights { weight: vec![0.01; inputs * outputs], bias: vec![0.0; outputs] })
-        .collect();
-    Model {
-        metadata: ModelMetadata {
-            format_version: FORMAT_VERSION,
-            name: "small".into(),
-            tags: (0..50).map(|i| format!("tag {i}")).collect(),
-            thresholds: vec![0.5; 50],
-            architecture,
-            sample_rate_hz: SAMPLE_RATE_HZ,
-            window_samples: WINDOW_SAMPLES,
-            training: serde_json::Value::Null,
-            metrics: serde_json::Value::Null,
-            licence: "CC0-1.0".into(),
-        },
-        weights: Weights { convs, head },
-    }
-}
-
 #[test]
 fn a_warm_stream_keeps_no_more_memory() {
-    let engine = CpuEngine::new(&small_model(), 1).expect("valid model");
+    let engine =
+        CpuEngine::new(&Model::random(Architecture::scaled(0.125, 3, Some(32), 50), 1), 1).expect("valid model");
     let waveform: Vec<f32> =
         (0..20 * SAMPLE_RATE_HZ as usize).map(|i| ((i * 7919 % 2003) as f32 / 2003.0) - 0.5).collect();
     // 10 ms pieces, as a sound card delivers them; whole hops; uneven pieces.

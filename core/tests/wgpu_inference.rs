@@ -8,11 +8,11 @@ use std::sync::OnceLock;
 
 use burn::prelude::*;
 use burn::tensor::wgpu::WgpuBackend;
+use earmark_core::WINDOW_SAMPLES;
 use earmark_core::engine::{BurnEngine, CpuEngine, Engine, Hop, WindowResult, WindowStream};
 use earmark_core::kernels::wgpu::{InferBlock, InferDense, RowLayout, supports};
-use earmark_core::model_file::{FORMAT_VERSION, Model, ModelMetadata};
-use earmark_core::weights::{Architecture, ConvWeights, LinearWeights, NUM_MODULES, Weights};
-use earmark_core::{SAMPLE_RATE_HZ, WINDOW_SAMPLES};
+use earmark_core::model_file::Model;
+use earmark_core::weights::Architecture;
 
 /// The adapter, or `None` with a message.
 fn device() -> Option<Device> {
@@ -161,37 +161,7 @@ fn a_fully_connected_layer_equals_the_reference() {
 /// A model with random weights, its widths no multiples of 4, as a model file may have them.
 fn model(random: &mut Random, last_kernel: usize, head_hidden: Option<usize>) -> Model {
     let widths = [6, 8, 5, 8, 7, 8, 9, 8, 10, 12, 14];
-    let architecture = Architecture { widths, last_kernel, head_hidden, num_tags: 5 };
-    let convs = (0..NUM_MODULES).map(|index| {
-        let (inputs, outputs, kernel) = architecture.conv_shape(index);
-        ConvWeights {
-            weight: random.values(outputs * inputs * kernel, (3.0 / (inputs * kernel) as f32).sqrt()),
-            bias: random.values(outputs, 0.1),
-            gamma: random.values(outputs, 0.4).iter().map(|v| 1.2 + v).collect(),
-            beta: random.values(outputs, 0.3),
-            running_mean: random.values(outputs, 0.1),
-            running_var: random.values(outputs, 0.5).iter().map(|v| 1.0 + v).collect(),
-        }
-    });
-    let convs = convs.collect();
-    let head = architecture.head_shapes().into_iter().map(|(inputs, outputs)| LinearWeights {
-        weight: random.values(outputs * inputs, 0.3),
-        bias: random.values(outputs, 0.5),
-    });
-    let weights = Weights { convs, head: head.collect() };
-    let metadata = ModelMetadata {
-        format_version: FORMAT_VERSION,
-        name: "test".into(),
-        tags: (0..architecture.num_tags).map(|i| format!("tag {i}")).collect(),
-        thresholds: vec![0.5; architecture.num_tags],
-        architecture,
-        sample_rate_hz: SAMPLE_RATE_HZ,
-        window_samples: WINDOW_SAMPLES,
-        training: serde_json::Value::Null,
-        metrics: serde_json::Value::Null,
-        licence: "CC0-1.0".into(),
-    };
-    Model { metadata, weights }
+    Model::random(Architecture { widths, last_kernel, head_hidden, num_tags: 5 }, random.next())
 }
 
 /// Start, whether padded, embedding and logits of one window.

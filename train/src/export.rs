@@ -1,9 +1,8 @@
 //! From a run to the model file that engines read.
 
 use anyhow::Result;
-use earmark_core::model_file::{FORMAT_VERSION, Model, ModelMetadata};
+use earmark_core::model_file::{Model, ModelMetadata};
 use earmark_core::weights::{Architecture, Weights};
-use earmark_core::{SAMPLE_RATE_HZ, WINDOW_SAMPLES};
 use serde_json::json;
 
 use crate::eval::thresholds::{DEFAULT_THRESHOLD, LOWEST_THRESHOLD};
@@ -13,18 +12,8 @@ use crate::stages::supervised::{self, Which};
 /// A model around weights whose training is not over: what the engine needs, default thresholds, nothing about its
 /// origin.
 pub fn untrained_model(architecture: &Architecture, weights: Weights, tags: Vec<String>) -> Model {
-    let metadata = ModelMetadata {
-        format_version: FORMAT_VERSION,
-        name: "training".to_owned(),
-        architecture: architecture.clone(),
-        thresholds: vec![DEFAULT_THRESHOLD; tags.len()],
-        tags,
-        sample_rate_hz: SAMPLE_RATE_HZ,
-        window_samples: WINDOW_SAMPLES,
-        training: json!(null),
-        metrics: json!(null),
-        licence: String::new(),
-    };
+    let thresholds = vec![DEFAULT_THRESHOLD; tags.len()];
+    let metadata = ModelMetadata { thresholds, ..ModelMetadata::new("training", architecture.clone(), tags) };
     Model { metadata, weights }
 }
 
@@ -43,7 +32,7 @@ pub fn model_of_run(run: &RunFolder, which: Which, name: &str, licence: &str) ->
     model.metadata.thresholds = thresholds.map(|threshold| threshold.max(LOWEST_THRESHOLD)).collect();
     model.metadata.training = json!({
         "identity": identity,
-        "config": run.config()?,
+        "config": run.config(),
         "epoch": found.validation.epoch,
         "threshold_choices": found.validation.threshold_choices,
     });

@@ -3,10 +3,9 @@
 use std::io::Write;
 
 use earmark_core::engine::Hop;
-use earmark_core::model_file::{FORMAT_VERSION, ModelMetadata};
+use earmark_core::model_file::ModelMetadata;
 use earmark_core::tags::{TagVocabulary, Taggram};
 use earmark_core::weights::Architecture;
-use earmark_core::{SAMPLE_RATE_HZ, WINDOW_SAMPLES};
 
 use super::{Report, Run, Summary};
 use crate::progress::Snapshot;
@@ -23,18 +22,9 @@ impl Fixture {
         let tags: Vec<String> = ["rock", "no vocals", "harp"].map(str::to_owned).to_vec();
         let thresholds = vec![0.5; 3];
         let vocabulary = TagVocabulary::new(tags.clone(), thresholds.clone()).expect("valid");
-        let model = ModelMetadata {
-            format_version: FORMAT_VERSION,
-            name: "three".into(),
-            architecture: Architecture::scaled(0.1, 3, None, 3),
-            tags,
-            thresholds,
-            sample_rate_hz: SAMPLE_RATE_HZ,
-            window_samples: WINDOW_SAMPLES,
-            training: serde_json::Value::Null,
-            metrics: serde_json::Value::Null,
-            licence: "CC0-1.0".into(),
-        };
+        let licence = "CC0-1.0".into();
+        let model =
+            ModelMetadata { licence, ..ModelMetadata::new("three", Architecture::scaled(0.1, 3, None, 3), tags) };
         Self { model, vocabulary }
     }
 

@@ -1,16 +1,14 @@
 //! The network on whatever device Burn drives: on WGSL kernels where there are any, else the Burn modules themselves.
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use burn::tensor::wgpu::wgpu::DeviceType;
-use burn::tensor::{Device, DeviceKind, Tensor, TensorData, Transaction};
+use burn::tensor::{Device, Tensor, TensorData, Transaction};
 
 use super::folded::Folded;
 use super::wgpu::WgpuNetwork;
 use super::windowed::{WindowForward, WindowedStream, each_window};
-use super::{Engine, EngineError, Hop, WindowStream};
+use super::{Engine, EngineError, Hop, WindowStream, adapters};
 use crate::WINDOW_SAMPLES;
 use crate::kernels;
 use crate::model::Tagger;
@@ -75,50 +73,14 @@ impl BurnEngine {
         Self { network, device, name, embedding_len, num_tags }
     }
 
-    /// The modules on GPU number `index` among those wgpu finds, or with `None` on the one it likes best.
+    /// The kernels on the GPU with number `index`, or with `None` on the first ([`adapters`]).
     ///
     /// # Errors
-    /// [`EngineError::NoDevice`] if there is none; a software adapter does not count as one.
+    /// [`EngineError::NoDevice`] if there is none, [`EngineError::Device`] if its driver fails.
     pub fn wgpu(model: &Model, index: Option<usize>) -> Result<Self, EngineError> {
-        let (device, name) = gpu(index)?;
-        Self::on(model, device, name).map_err(EngineError::Model)
+        let adapter = adapters::find(index)?;
+        Self::on(model, adapter.open()?, adapter.to_string()).map_err(EngineError::Model)
     }
-}
-
-/// Runtimes are registered once per process and live as long as it does.
-fn gpu(index: Option<usize>) -> Result<(Device, String), EngineError> {
-    static OPENED: OnceLock<Mutex<HashMap<usize, (Device, String)>>> = OnceLock::new();
-    let index = index.unwrap_or(0);
-    let mut opened = OPENED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(found) = opened.get(&index) {
-        return Ok(found.clone());
-    }
-    let kinds = (0..=index).flat_map(|i| [DeviceKind::DiscreteGpu(i), DeviceKind::IntegratedGpu(i)]);
-    let mut reasons = String::from("no hardware GPU");
-    // Discrete GPUs come first; the index counts over both kinds.
-    let mut seen = 0;
-    for kind in kinds {
-        // Drivers that are only half installed make wgpu panic.
-        let opened_now = catch_unwind(|| Device::wgpu_options().device_kind(kind.clone()).init_with_setup());
-        match opened_now {
-            Ok(Ok((device, setup))) => {
-                let info = setup.adapter.get_info();
-                if info.device_type == DeviceType::Cpu {
-                    reasons = format!("only the software adapter {}", info.name);
-                    continue;
-                }
-                if seen == index {
-                    let found = (device, format!("{} ({:?})", info.name, info.backend));
-                    opened.insert(index, found.clone());
-                    return Ok(found);
-                }
-                seen += 1;
-            }
-            Ok(Err(_)) => {}
-            Err(_) => "wgpu failed while looking for adapters".clone_into(&mut reasons),
-        }
-    }
-    Err(EngineError::NoDevice { requested: format!("wgpu:{index}"), available: format!("cpu, flex ({reasons})") })
 }
 
 impl Engine for BurnEngine {

@@ -7,16 +7,23 @@
 //!                                 or the Burn modules themselves, window by window     (flex)
 //! ```
 //!
+//! [`open`] chooses between them by a device's name, tests the device, and wraps an engine on a GPU into a
+//! [`FallbackEngine`], which goes on with the CPU engine when the GPU fails.
+//!
 //! A stream takes samples in pieces of any size and hands out one [`WindowResult`] per hop, in order. A waveform that
 //! lies in memory is pushed like any other. Where the hop is a power of three each activation is computed
 //! once and shared between the windows that contain it; the result equals the plain computation to float rounding.
 
 #[cfg(feature = "burn")]
+pub mod adapters;
+#[cfg(feature = "burn")]
 mod burn;
 mod cpu;
 mod device;
+mod fallback;
 mod folded;
 mod passes;
+pub mod self_test;
 mod sliding;
 #[cfg(feature = "burn")]
 mod wgpu;
@@ -27,7 +34,10 @@ use std::time::Duration;
 #[cfg(feature = "burn")]
 pub use self::burn::BurnEngine;
 pub use cpu::CpuEngine;
-pub use device::{DeviceChoice, open};
+pub use device::{DeviceChoice, Notify, Work, open};
+#[cfg(feature = "burn")]
+pub use device::{TestedGpu, open_for_training};
+pub use fallback::FallbackEngine;
 
 use crate::{SAMPLE_RATE_HZ, WINDOW_SAMPLES};
 
@@ -158,56 +168,8 @@ pub trait WindowStream: Send {
 /// A small network with random weights, for tests.
 #[cfg(test)]
 pub(crate) fn test_model(head_hidden: Option<usize>, last_kernel: usize) -> crate::model_file::Model {
-    use crate::weights::{Architecture, ConvWeights, LinearWeights, NUM_MODULES, Weights};
-    let mut state = 0x2545_F491_4F6C_DD1D_u64;
-    let mut random = move |len: usize, low: f32, high: f32| -> Vec<f32> {
-        (0..len)
-            .map(|_| {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                low + (high - low) * ((state >> 40) as f32 / (1_u64 << 24) as f32)
-            })
-            .collect()
-    };
-    let architecture = Architecture { num_tags: 5, ..Architecture::scaled(1.0 / 16.0, last_kernel, head_hidden, 5) };
-    let convs = (0..NUM_MODULES)
-        .map(|index| {
-            let (inputs, outputs, kernel) = architecture.conv_shape(index);
-            let bound = (3.0 / (inputs * kernel) as f32).sqrt();
-            ConvWeights {
-                weight: random(outputs * inputs * kernel, -bound, bound),
-                bias: random(outputs, -0.1, 0.1),
-                gamma: random(outputs, 0.8, 1.6),
-                beta: random(outputs, -0.2, 0.3),
-                running_mean: random(outputs, -0.1, 0.1),
-                running_var: random(outputs, 0.5, 1.5),
-            }
-        })
-        .collect();
-    let head = architecture
-        .head_shapes()
-        .into_iter()
-        .map(|(inputs, outputs)| LinearWeights {
-            weight: random(outputs * inputs, -0.3, 0.3),
-            bias: random(outputs, -0.5, 0.5),
-        })
-        .collect();
-    crate::model_file::Model {
-        metadata: crate::model_file::ModelMetadata {
-            format_version: crate::model_file::FORMAT_VERSION,
-            name: "test".into(),
-            tags: (0..architecture.num_tags).map(|i| format!("tag {i}")).collect(),
-            thresholds: vec![0.5; architecture.num_tags],
-            architecture,
-            sample_rate_hz: SAMPLE_RATE_HZ,
-            window_samples: WINDOW_SAMPLES,
-            training: serde_json::Value::Null,
-            metrics: serde_json::Value::Null,
-            licence: "CC0-1.0".into(),
-        },
-        weights: Weights { convs, head },
-    }
+    use crate::weights::Architecture;
+    crate::model_file::Model::random(Architecture::scaled(1.0 / 16.0, last_kernel, head_hidden, 5), 0)
 }
 
 #[cfg(test)]
