@@ -43,10 +43,14 @@ fn noise(item: u32, s: u32) -> f32 {
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) invocation: u32) {
     let item = group.x;
+    // Every invocation goes through the same rounds: llvmpipe under OpenGL mixes up loops that only some go on with.
     var power = vec2<f32>();
-    for (var s = invocation; s < params.samples; s += INVOCATIONS) {
-        let pair = vec2(clean[item * params.samples + s], noise(item, s));
-        power = fma(pair, pair, power);
+    for (var start = 0u; start < params.samples; start += INVOCATIONS) {
+        let s = start + invocation;
+        if s < params.samples {
+            let pair = vec2(clean[item * params.samples + s], noise(item, s));
+            power = fma(pair, pair, power);
+        }
     }
     powers[invocation] = power;
     workgroupBarrier();
@@ -63,8 +67,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if amplitude.x > 0.0 && amplitude.y > 0.0 {
         factor = amplitude.x / amplitude.y * pow(10.0, -snr_db[item] / 20.0);
     }
-    for (var s = invocation; s < params.samples; s += INVOCATIONS) {
-        let at = item * params.samples + s;
-        output[at] = fma(factor, noise(item, s), clean[at]);
+    for (var start = 0u; start < params.samples; start += INVOCATIONS) {
+        let s = start + invocation;
+        if s < params.samples {
+            let at = item * params.samples + s;
+            output[at] = fma(factor, noise(item, s), clean[at]);
+        }
     }
 }

@@ -20,8 +20,8 @@
 //   columns alone would not keep a GPU busy.
 // Limits: at most 2^30 numbers per tensor, lengths below 2^28; 12,800 bytes of workgroup memory, 5 storage buffers.
 // Source: implicit GEMM as in "cuDNN: Efficient Primitives for Deep Learning" (Chetlur et al. 2014). A workgroup
-//   computes 64 rows x 128 columns, an invocation 4 x 8 of them, 16 of the depth at a time. The next 16 are on their way
-//   from memory while the current 16 are multiplied.
+//   computes 64 rows x 128 columns, an invocation 4 x 8 of them, 16 of the depth at a time. The next 16 are on their
+//   way from memory while the current 16 are multiplied.
 
 const PASS: u32 = 0u;
 const KERNEL: u32 = 3u;
@@ -249,7 +249,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let stored0 = columns_at(first_column + column, size);
     let stored1 = columns_at(first_column + column + COLUMN_QUADS / 2u, size);
     for (var quarter = 0u; quarter < 4u; quarter++) {
-        store(first_row + row, vec2(stored0.outer[quarter], stored0.inner[quarter]), by_column0[quarter], size, group.z);
-        store(first_row + row, vec2(stored1.outer[quarter], stored1.inner[quarter]), by_column1[quarter], size, group.z);
+        let index0 = vec2(stored0.outer[quarter], stored0.inner[quarter]);
+        let index1 = vec2(stored1.outer[quarter], stored1.inner[quarter]);
+        store(first_row + row, index0, by_column0[quarter], size, group.z);
+        store(first_row + row, index1, by_column1[quarter], size, group.z);
     }
 }

@@ -2,18 +2,18 @@
 //! whole training steps with either; mixing.
 //!
 //! ```text
-//! cargo run --release --example gpu_train -- [--batch 48] [--width 1.0] [--last-kernel 1] [--seconds 0.5] [--gemm 4096]
-//!                                            [--software]
+//! cargo run --release --example gpu_train -- [--batch 48] [--width 1.0] [--last-kernel 1] [--seconds 0.5]
+//!                                            [--gemm 4096] [--software]
 //! ```
 //!
-//! The peak is the backend's own f32 product of square matrices of `--gemm` rows. The least bytes are those of the three
-//! tensors of a pass, once each; the kernel's workgroups ask for so many times that, and what they ask for twice the
-//! caches may answer. Below the table stand the lines for `MEASURED_FASTER` in `core/src/kernels/wgpu/conv.rs`: the layers
-//! where the kernel wins a pass by more than 5 %. The step of forward, backward and Adam is then measured with the
-//! backend's convolutions, with the kernel's, and with the faster of each pass.
+//! The peak is the backend's own f32 product of square matrices of `--gemm` rows. The least bytes are those of the
+//! three tensors of a pass, once each; the kernel's workgroups ask for so many times that, and what they ask for twice
+//! the caches may answer. Below the table stand the lines for `MEASURED_FASTER` in `core/src/kernels/wgpu/conv.rs`: the
+//! layers where the kernel wins a pass by more than 5 %. The step of forward, backward and Adam is then measured with
+//! the backend's convolutions, with the kernel's, and with the faster of each pass.
 //!
-//! A software adapter is refused unless `--software` says that only the program is being tried. The device is the one wgpu
-//! prefers; `CUBECL_WGPU_DEFAULT_DEVICE` names another.
+//! A software adapter is refused unless `--software` says that only the program is being tried. The device is the one
+//! wgpu prefers; `CUBECL_WGPU_DEFAULT_DEVICE` names another.
 
 use std::{error::Error, time::Instant};
 
@@ -209,7 +209,8 @@ fn measure_layers(
             };
             let (least, asked) = bytes(&layer, pass);
             println!(
-                "{:>6} {in_channels:>4} -> {out_channels:>4} {len_in:>7} {name:>15} | {} | {} | {:>5.2}x | {:>9.2} {:>5.1}x",
+                "{:>6} {in_channels:>4} -> {out_channels:>4} {len_in:>7} {name:>15} | {} | {} | {:>5.2}x | {:>9.2} \
+                 {:>5.1}x",
                 index + 1,
                 cell(kernel_seconds),
                 cell(backend_seconds),
@@ -301,7 +302,8 @@ fn device_seconds<const D: usize>(
     Ok(time(count, seconds)? / count as f64)
 }
 
-/// Seconds of the fastest of the calls that fit into `seconds`, at least two; the first, which compiles, does not count.
+/// Seconds of the fastest of the calls that fit into `seconds`, at least two; the first, which compiles, does not
+/// count.
 fn fastest(seconds: f64, mut body: impl FnMut() -> Result<(), Box<dyn Error>>) -> Result<f64, Box<dyn Error>> {
     body()?;
     let (begin, mut best, mut calls) = (Instant::now(), f64::INFINITY, 0);

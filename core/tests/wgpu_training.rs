@@ -224,7 +224,8 @@ struct Conv {
     weight: TensorData,
     bias: TensorData,
     output_grad: TensorData,
-    /// Whether the bias has a gradient. It is Burn's own sum, for which Burn searches a kernel, size by size, for seconds.
+    /// Whether the bias has a gradient. It is Burn's own sum, for which Burn searches a kernel, size by size, for
+    /// seconds.
     learns_bias: bool,
 }
 
@@ -433,8 +434,8 @@ fn operands_may_be_views_and_wrong_shapes_are_refused() {
 
 // --- training --------------------------------------------------------------------------------------------------------
 
-/// Losses of ten steps of Adam on one window, with batch norm's statistics frozen. Burn's sums over positions are loops in
-/// one invocation, and the software adapter of these tests ends those after 65,535 rounds in all, without a word.
+/// Losses of ten steps of Adam on one window, with batch norm's statistics frozen. Burn's sums over positions are loops
+/// in one invocation, and the software adapter of these tests ends those after 65,535 rounds in all, without a word.
 fn losses(
     device: &Device,
     architecture: &Architecture,

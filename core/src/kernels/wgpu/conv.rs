@@ -1,5 +1,5 @@
-//! A convolution of training and its gradients: `shaders/train_conv.wgsl`, with a choice, pass by pass, between it and the
-//! backend's own convolution, which is also its reference.
+//! A convolution of training and its gradients: `shaders/train_conv.wgsl`, with a choice, pass by pass, between it and
+//! the backend's own convolution, which is also its reference.
 
 use burn::{
     backend::{
@@ -131,8 +131,8 @@ impl ConvChoice {
 ///
 /// # Shapes
 ///
-/// - `input`: `[batch, in_channels, len_in]`, `weight`: `[out_channels, in_channels, kernel]`, `bias`: `[out_channels]`,
-///   as `shape` says
+/// - `input`: `[batch, in_channels, len_in]`, as `shape` says
+/// - `weight`: `[out_channels, in_channels, kernel]`, `bias`: `[out_channels]`
 /// - output: `[batch, out_channels, len_out]`
 ///
 /// # Panics
@@ -149,8 +149,8 @@ pub fn conv(input: Tensor<3>, weight: Tensor<3>, bias: Tensor<1>, shape: ConvSha
     Tensor::from_dispatch(output)
 }
 
-/// A module's convolution, by whom `choose` says. Without a bias, with a dilation, groups or padding that differs between
-/// the ends, the backend computes it.
+/// A module's convolution, by whom `choose` says. Without a bias, with a dilation, groups or padding that differs
+/// between the ends, the backend computes it.
 pub(crate) fn conv_module(module: &Conv1d, input: Tensor<3>, choose: impl Fn(&ConvShape) -> ConvChoice) -> Tensor<3> {
     let [batch, in_channels, len_in] = input.dims();
     let (Some(bias), 1, 1, PaddingConfig1d::Explicit(padding, right)) =
