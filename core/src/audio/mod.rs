@@ -12,12 +12,16 @@
 //! Two or more channels become one by their mean, whatever their names: a tagger wants everything that sounds, and a mean
 //! can neither clip nor favour a channel.
 //!
+//! [`mix_snr`] adds noise to music in memory.
+//!
 //! Files are not trusted. A file that makes a decoder panic fails alone; declared sizes do not reserve memory; samples are
 //! finite and within ±[`CLAMP`]. What was repaired or is missing is told by [`AudioStream::warnings`].
 
 mod decode;
 mod error;
 mod ffmpeg;
+#[cfg_attr(test, allow(clippy::float_cmp))]
+mod mix;
 mod resample;
 mod sanitize;
 mod sniff;
@@ -32,6 +36,7 @@ use std::sync::Arc;
 
 pub use error::{AudioError, AudioErrorCause, AudioWarning, MAX_CHANNELS};
 pub use ffmpeg::FfmpegFailure;
+pub use mix::mix_snr;
 pub use resample::{MAX_RATE_HZ, MIN_RATE_HZ, Resampler, resample};
 pub use sanitize::CLAMP;
 
