@@ -9,10 +9,14 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use earmark_core::engine::CpuEngine;
 use earmark_core::model_file::Model;
+use earmark_train::comparison::{self, ReportArgs};
 use earmark_train::config::Config;
 use earmark_train::data::mtat::Split;
 use earmark_train::dataset::{self, Dataset};
-use earmark_train::eval::{self, report, report::Report};
+use earmark_train::eval::noise::NoiseArgs;
+use earmark_train::eval::record::{self, Plan};
+use earmark_train::eval::report::Report;
+use earmark_train::eval::{self, report};
 use earmark_train::export;
 use earmark_train::progress::Progress;
 use earmark_train::run::RunFolder;
@@ -63,8 +67,10 @@ struct TrainArgs {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Measure a model on a split: macro ROC-AUC and average precision, clip and window level.
+    /// Measure a model on a split, clean and in noise: macro ROC-AUC and average precision, clip and window level.
     Evaluate(EvaluateArgs),
+    /// Join records of `evaluate --json` into tables and plots, as Markdown and as one HTML page.
+    Report(ReportArgs),
     /// Measure a file of scores that `evaluate --scores` wrote.
     Metrics(MetricsArgs),
     /// Write the weights of a run as a model file.
@@ -94,9 +100,14 @@ struct EvaluateArgs {
     /// Write the clip probabilities and targets as CSV.
     #[arg(long, value_name = "FILE")]
     scores: Option<PathBuf>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    noise: NoiseArgs,
+    /// How the model was trained, e.g. baseline, for `train report` [default: what its training calls itself].
+    #[arg(long, value_name = "NAME")]
+    method: Option<String>,
+    /// Write every figure as JSON to this file, or print it if no file is named.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    json: Option<PathBuf>,
     /// Show no progress.
     #[arg(long)]
     no_progress: bool,
@@ -157,7 +168,11 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         None => train(cli.train),
-        Some(Command::Evaluate(args)) => evaluate(&args).map_err(Failure::from),
+        Some(Command::Evaluate(args)) => match args.noise.validate() {
+            Ok(()) => evaluate(&args).map_err(Failure::from),
+            Err(error) => Err(Failure::Usage(error)),
+        },
+        Some(Command::Report(args)) => compare(&args).map_err(Failure::from),
         Some(Command::Metrics(args)) => metrics(&args).map_err(Failure::from),
         Some(Command::Export(args)) => export(&args).map_err(Failure::from),
     };
@@ -256,24 +271,54 @@ fn evaluate(args: &EvaluateArgs) -> Result<()> {
         (None, Some(run)) => export::model_of_run(&RunFolder::open(run)?, args.weights, "run", "")?,
         (None, None) => bail!("name a --model or a --run"),
     };
-    let (report, table) = measure(&model, &args.data, args.split, args.min_positives, progress(args.no_progress))?;
+    let progress = progress(args.no_progress);
+    let noises = args.noise.load(progress)?;
+    for set in noises.iter().filter(|set| !set.left_out.is_empty()) {
+        eprintln!(
+            "warning: {} noises of '{}' were left out; the first: {}",
+            set.left_out.len(),
+            set.name,
+            set.left_out[0]
+        );
+    }
+    let plan = Plan {
+        root: &args.data,
+        split: args.split,
+        min_positives: args.min_positives,
+        noises: &noises,
+        snrs_db: &args.noise.snrs_db(),
+        num_noises: args.noise.num_noises,
+        seed: args.noise.seed,
+        tsne_snr_db: args.noise.tsne,
+    };
+    let clips = dataset::load_split(&args.data, args.split, &model.metadata.tags, progress)?;
+    let (record, clean) = record::evaluate(&model, args.method.as_deref(), &clips, &plan, progress)?;
     if let Some(path) = &args.scores {
+        let table = report::ScoreTable::new(&clean, &clips, &model.metadata.tags);
         earmark_train::run::write_atomically(path, table.to_csv()?.as_bytes())?;
     }
-    print_report(&report, args.json)
+    let json = || serde_json::to_string_pretty(&record);
+    match &args.json {
+        Some(path) if path.as_os_str() == "-" => println!("{}", json()?),
+        Some(path) => {
+            earmark_train::run::write_atomically(path, json()?.as_bytes())?;
+            print!("{}", record.text());
+        }
+        None => print!("{}", record.text()),
+    }
+    Ok(())
 }
 
-fn measure(
-    model: &Model,
-    data: &Path,
-    split: Split,
-    min_positives: usize,
-    progress: Progress,
-) -> Result<(Report, report::ScoreTable)> {
+fn compare(args: &ReportArgs) -> Result<()> {
+    let [markdown, html] = comparison::run(args)?;
+    println!("{}\n{}", markdown.display(), html.display());
+    Ok(())
+}
+
+fn measure(model: &Model, data: &Path, split: Split, min_positives: usize, progress: Progress) -> Result<Report> {
     let clips = dataset::load_split(data, split, &model.metadata.tags, progress)?;
     let scores = eval::score(&CpuEngine::new(model, 1)?, &clips, progress)?;
-    let report = Report::new(&scores, &clips, &model.metadata.tags, split, min_positives);
-    Ok((report, report::ScoreTable::new(&scores, &clips, &model.metadata.tags)))
+    Ok(Report::new(&scores, &clips, &model.metadata.tags, split, min_positives))
 }
 
 fn metrics(args: &MetricsArgs) -> Result<()> {
@@ -287,15 +332,6 @@ fn metrics(args: &MetricsArgs) -> Result<()> {
     Ok(())
 }
 
-fn print_report(report: &Report, json: bool) -> Result<()> {
-    if json {
-        println!("{}", serde_json::to_string_pretty(report)?);
-    } else {
-        print!("{}", report.text());
-    }
-    Ok(())
-}
-
 fn export(args: &ExportArgs) -> Result<()> {
     let mut model = export::model_of_run(&RunFolder::open(&args.run)?, args.weights, &args.name, &args.licence)?;
     if let Some(data) = &args.data {
@@ -304,7 +340,7 @@ fn export(args: &ExportArgs) -> Result<()> {
         let written = Model::load(&args.out)?;
         let mut measures = serde_json::Map::new();
         for split in [Split::Valid, Split::Test] {
-            let (report, _) = measure(&written, data, split, 5, progress(args.no_progress))?;
+            let report = measure(&written, data, split, 5, progress(args.no_progress))?;
             measures.insert(split.to_string(), serde_json::to_value(report)?);
         }
         model.metadata.metrics = measures.into();
