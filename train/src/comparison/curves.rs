@@ -64,14 +64,14 @@ pub fn blocks(curves: &[Curves]) -> Vec<Block> {
         let of_run = curves.iter().filter_map(|run| Some((run, run.values.get(quantity)?)));
         let series = of_run.map(|(run, values)| Series { name: run.name.clone(), points: thinned(values) });
         let what = match key.as_str() {
-            "loss" => "training loss (nats)".to_owned(),
+            "loss" => "loss (nats)".to_owned(),
             "roc_auc_macro" => "macro ROC-AUC (0 to 1)".to_owned(),
             "average_precision_macro" => "macro average precision (0 to 1)".to_owned(),
             other => other.replace('_', " "),
         };
         let phase = if event == "step" { "training" } else { event };
         let chart = Chart {
-            description: format!("{phase}: {what} by step, mean of neighbouring steps"),
+            description: format!("{what} by step, {phase}, means of neighbouring steps"),
             x_label: "step (optimiser updates)".to_owned(),
             y_label: what,
             x_names: Vec::new(),

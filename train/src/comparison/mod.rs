@@ -260,6 +260,18 @@ impl Comparison {
             .collect()
     }
 
+    /// Methods that share a seed with the baseline.
+    fn paired(&self, measure: Measure) -> Vec<&str> {
+        let others = self.methods().into_iter().filter(|method| *method != self.baseline);
+        others.filter(|method| !self.differences(method, &self.baseline, &[None], measure).is_empty()).collect()
+    }
+
+    /// `method` minus the baseline over the seeds that both have.
+    fn estimate_difference(&self, method: &str, places: &[Place<'_>], measure: Measure) -> Option<Estimate> {
+        let differences = self.differences(method, &self.baseline, places, measure).into_iter();
+        Estimate::of(&differences.map(|(_, difference)| difference).collect::<Vec<_>>())
+    }
+
     /// Share of the supervised method's gain over the baseline that `method` reaches, over the seeds that all three
     /// have: mean gain over mean gain, with the share of each seed. `None` where there is no gain to share.
     fn share(&self, method: &str, places: &[Place<'_>]) -> Option<(f64, Vec<(u64, f64)>)> {
@@ -286,7 +298,7 @@ impl Comparison {
                 .flat_map(|noise| self.places(noise).split_off(1))
                 .flatten()
                 .filter(|(noise, snr_db)| record.condition(noise, *snr_db).is_none())
-                .map(|(noise, snr_db)| format!("{noise} {snr_db} dB"))
+                .map(|(noise, snr_db)| format!("{noise} {} dB", number(snr_db)))
                 .collect();
             if !missing.is_empty() {
                 gaps.push(format!("{} ({origin}) was not measured at: {}.", name_of(record), missing.join(", ")));
@@ -316,8 +328,9 @@ impl Comparison {
         blocks.extend(self.gaps().into_iter().chain(notes).map(Block::Paragraph));
         for noise in self.noises() {
             blocks.push(Block::Heading(format!("Noise: {noise}")));
-            let figures = Measure::BOTH.map(|measure| self.chart(noise, measure));
-            blocks.push(Block::Figures(figures.into()));
+            let charts = Measure::BOTH.into_iter().map(|measure| Some(self.chart(noise, measure)));
+            let gains = Measure::BOTH.into_iter().map(|measure| self.difference_chart(noise, measure));
+            blocks.push(Block::Figures(charts.chain(gains).flatten().collect()));
             blocks.extend(Measure::BOTH.map(|measure| self.table(noise, measure)));
             blocks.push(Block::Paragraph(self.monotony(noise)));
             blocks.extend(Measure::BOTH.into_iter().filter_map(|measure| self.difference_table(noise, measure)));
@@ -362,7 +375,7 @@ impl Comparison {
     }
 
     fn header(&self, noise: &str) -> Vec<String> {
-        let snrs_db = self.snrs_db(noise).into_iter().map(|snr_db| format!("{snr_db} dB"));
+        let snrs_db = self.snrs_db(noise).into_iter().map(|snr_db| format!("{} dB", number(snr_db)));
         let noisy_mean = (!self.snrs_db(noise).is_empty()).then(|| "mean in noise".to_owned());
         ["method", "clean"].map(str::to_owned).into_iter().chain(snrs_db).chain(noisy_mean).collect()
     }
@@ -387,16 +400,12 @@ impl Comparison {
 
     /// `None` if no method can be paired with the baseline.
     fn difference_table(&self, noise: &str, measure: Measure) -> Option<Block> {
-        let others = self.methods().into_iter().filter(|method| *method != self.baseline);
-        let rows: Vec<Vec<String>> = others
-            .filter(|method| !self.differences(method, &self.baseline, &[None], measure).is_empty())
+        let rows: Vec<Vec<String>> = self
+            .paired(measure)
+            .into_iter()
             .map(|method| {
-                let cells = self.cells(noise, |places| {
-                    let differences = self.differences(method, &self.baseline, places, measure);
-                    shown_signed(Estimate::of(
-                        &differences.iter().map(|(_, difference)| *difference).collect::<Vec<_>>(),
-                    ))
-                });
+                let estimate = |places: &[Place<'_>]| self.estimate_difference(method, places, measure);
+                let cells = self.cells(noise, |places| shown_signed(estimate(places)));
                 std::iter::once(method.to_owned()).chain(cells).collect()
             })
             .collect();
@@ -411,7 +420,7 @@ impl Comparison {
                 .places(noise)
                 .into_iter()
                 .filter_map(|place| {
-                    let name = place.map_or_else(|| "clean".to_owned(), |(_, snr_db)| format!("{snr_db} dB"));
+                    let name = place.map_or_else(|| "clean".to_owned(), |(_, snr_db)| format!("{} dB", number(snr_db)));
                     Some((name, self.estimate(method, &[place], Measure::RocAuc)?.mean))
                 })
                 .collect();
@@ -428,24 +437,49 @@ impl Comparison {
     }
 
     fn chart(&self, noise: &str, measure: Measure) -> (String, Chart) {
+        let description = format!("{} against the signal-to-noise ratio, {noise} noise", capitalised(measure.name()));
+        let estimate = |method: &str, place: Place<'_>| self.estimate(method, &[place], measure);
+        let chart = self.line_chart(noise, description, format!("{} (0 to 1)", measure.name()), estimate);
+        (format!("{}-{}", measure.file(), file_name(noise)), chart)
+    }
+
+    /// `None` if no method can be paired with the baseline.
+    fn difference_chart(&self, noise: &str, measure: Measure) -> Option<(String, Chart)> {
+        if self.paired(measure).is_empty() {
+            return None;
+        }
+        let estimate = |method: &str, place: Place<'_>| self.estimate_difference(method, &[place], measure);
+        let description =
+            format!("{} above that of {}, paired by seed, {noise} noise", capitalised(measure.name()), self.baseline);
+        let y_label = format!("difference in {}", measure.name());
+        let chart = self.line_chart(noise, description, y_label, estimate);
+        Some((format!("{}-gain-{}", measure.file(), file_name(noise)), chart))
+    }
+
+    fn line_chart(
+        &self,
+        noise: &str,
+        description: String,
+        y_label: String,
+        estimate: impl Fn(&str, Place<'_>) -> Option<Estimate>,
+    ) -> Chart {
         let places = self.places(noise);
         let series = self.methods().into_iter().map(|method| {
             let points = places.iter().enumerate().filter_map(|(index, &place)| {
-                let Estimate { mean, half_width, .. } = self.estimate(method, &[place], measure)?;
+                let Estimate { mean, half_width, .. } = estimate(method, place)?;
                 Some(Point { x: index as f64, y: mean, half_width })
             });
             Series { name: method.to_owned(), points: points.collect() }
         });
-        let name = |place: &Place<'_>| place.map_or_else(|| "clean".to_owned(), |(_, snr_db)| format!("{snr_db}"));
-        let chart = Chart {
-            description: format!("{} against the signal-to-noise ratio, {noise} noise", capitalised(measure.name())),
+        let name = |place: &Place<'_>| place.map_or_else(|| "clean".to_owned(), |(_, snr_db)| number(snr_db));
+        Chart {
+            description,
             x_label: "signal-to-noise ratio over the window (dB)".to_owned(),
-            y_label: format!("{} (0 to 1)", measure.name()),
+            y_label,
             x_names: places.iter().map(name).collect(),
             series: series.collect(),
             is_scatter: false,
-        };
-        (format!("{}-{}", measure.file(), file_name(noise)), chart)
+        }
     }
 
     fn share_blocks(&self) -> Vec<Block> {
@@ -492,18 +526,22 @@ impl Comparison {
                 .filter(|row| row.split == self.setting().split && row.noise == noise)
                 .map(|row| {
                     let figures = row.figures.iter().map(|(auc, ap)| format!("{}/{}", decimals(*auc), decimals(*ap)));
-                    let name = format!("{}, {} in training", row.method, noises(row.training_noises));
+                    let name = [row.method.clone(), row.training_noises.to_string()];
                     let share = row.share(&rows).map_or_else(|| "\u{2013}".to_owned(), percent);
-                    std::iter::once(name).chain(figures).chain([decimals(row.noisy_roc_auc()), share]).collect()
+                    name.into_iter().chain(figures).chain([decimals(row.noisy_roc_auc()), share]).collect()
                 })
                 .collect();
             if found.is_empty() {
                 continue;
             }
-            let mut header = vec!["method".to_owned(), "clean".to_owned()];
-            header.extend(thesis::SNRS_DB.map(|snr_db| format!("{snr_db} dB")));
+            let mut header = ["method", "noises", "clean"].map(str::to_owned).to_vec();
+            header.extend(thesis::SNRS_DB.map(|snr_db| format!("{} dB", number(snr_db))));
             header.extend(["mean AUC in noise", "share of the gain"].map(str::to_owned));
-            tables.push(Block::Table { caption: format!("Thesis, {noise} noise: AUC/AP"), header, rows: found });
+            tables.push(Block::Table {
+                caption: format!("Thesis, {noise} noise: AUC/AP by the number of noises in training"),
+                header,
+                rows: found,
+            });
         }
         if tables.is_empty() {
             return tables;
@@ -535,8 +573,9 @@ impl Comparison {
                 let (noise, snr_db) = (&projection.noise, projection.snr_db);
                 let chart = Chart {
                     description: format!(
-                        "t-SNE of the embeddings of {} windows, clean and with {noise} noise at {snr_db} dB: {}",
+                        "t-SNE of the embeddings of {} windows, clean and with {noise} noise at {} dB: {}",
                         projection.clean.len(),
+                        number(snr_db),
                         name_of(&entry.record)
                     ),
                     x_label: "t-SNE, first axis (no unit)".to_owned(),
@@ -544,7 +583,10 @@ impl Comparison {
                     x_names: Vec::new(),
                     series: vec![
                         Series { name: "clean".to_owned(), points: points(&projection.clean) },
-                        Series { name: format!("{noise} noise, {snr_db} dB"), points: points(&projection.noisy) },
+                        Series {
+                            name: format!("{noise} noise, {} dB", number(snr_db)),
+                            points: points(&projection.noisy),
+                        },
                     ],
                     is_scatter: true,
                 };
@@ -613,6 +655,11 @@ fn distinct<T: PartialEq>(items: impl Iterator<Item = T>) -> Vec<T> {
     found
 }
 
+/// A number of decibels, with a true minus sign.
+fn number(snr_db: f32) -> String {
+    snr_db.to_string().replace('-', "\u{2212}")
+}
+
 /// Three decimals without the zero in front, as the literature prints them.
 fn decimals(value: f64) -> String {
     format!("{value:.3}").replacen("0.", ".", 1)
@@ -638,10 +685,6 @@ fn shown_signed(estimate: Option<Estimate>) -> String {
 
 fn interval(estimate: Estimate) -> String {
     estimate.half_width.map_or_else(String::new, |half_width| format!(" \u{b1} {}", decimals(half_width)))
-}
-
-fn noises(count: usize) -> String {
-    if count == 1 { "1 noise".to_owned() } else { format!("{count} noises") }
 }
 
 fn capitalised(text: &str) -> String {

@@ -5,8 +5,8 @@
 
 use std::fmt::Write as _;
 
-const WIDTH: f64 = 640.0;
-const HEIGHT: f64 = 360.0;
+const WIDTH: f64 = 560.0;
+const HEIGHT: f64 = 350.0;
 /// Room for labels.
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = 16.0;
@@ -16,7 +16,7 @@ const LEGEND_COLUMNS: usize = 3;
 const LEGEND_ROW: f64 = 17.0;
 /// Series that can be told apart.
 const NUM_STYLES: usize = 8;
-const DASHES: [&str; NUM_STYLES] = ["none", "7 3", "2 3", "9 3 2 3", "none", "7 3", "2 3", "9 3 2 3"];
+const DASHES: [&str; NUM_STYLES] = ["none", "8 3", "10 3 2 3", "2 3", "none", "8 3", "10 3 2 3", "2 3"];
 
 const STYLE: &str = "\
 .chart{--ink:#1b1f24;--faint:#d7dce2;--s0:#0072b2;--s1:#d55e00;--s2:#00805d;--s3:#a8528a;--s4:#8a6100;--s5:#2b2f36;\
@@ -219,7 +219,8 @@ impl Scale {
         let digits = (-self.step.log10().floor()).max(0.0) as usize;
         let first = (self.low / self.step - 1e-6).ceil() as i64;
         let last = (self.high / self.step + 1e-6).floor() as i64;
-        let tick = |index: i64| (index as f64 * self.step, format!("{:.digits$}", index as f64 * self.step));
+        let label = |value: f64| format!("{value:.digits$}").replace('-', "\u{2212}");
+        let tick = |index: i64| (index as f64 * self.step, label(index as f64 * self.step));
         (first..=last).map(tick).collect()
     }
 }

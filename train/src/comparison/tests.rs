@@ -203,15 +203,15 @@ fn the_report_is_written_in_one_piece() {
             assert!(text.contains(expected), "{expected} is missing in {text}");
         }
     }
-    // AUC and AP, the loss, t-SNE of three methods.
-    assert_eq!(html.matches("<svg").count(), 6);
+    // AUC and AP, their gains, the loss, t-SNE of three methods.
+    assert_eq!(html.matches("<svg").count(), 8);
     for outside in ["<script", "http://", "https://", "url(", "src="] {
         let html = html.replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
         assert!(!html.contains(outside), "the page refers to something outside: {outside}");
     }
     let linked: Vec<&str> =
         markdown.lines().filter_map(|line| line.strip_suffix(")")?.rsplit_once("](")).map(|l| l.1).collect();
-    assert_eq!(linked.len(), 6);
+    assert_eq!(linked.len(), 8);
     assert!(linked.iter().all(|file| args.out.join(file).is_file()), "{linked:?}");
 
     let other = folder.path().join("other.json");
