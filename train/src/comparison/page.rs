@@ -10,7 +10,8 @@ const STYLE: &str = "\
 @media(prefers-color-scheme:dark){:root{--ink:#e8ebef;--quiet:#a3acb8;--paper:#15181c;--line:#3a414b;--band:#1d2126}}\
 body{margin:0 auto;padding:2rem 1.25rem 4rem;max-width:72rem;background:var(--paper);color:var(--ink);\
 font:16px/1.5 system-ui,sans-serif}\
-h1{font-size:1.7rem;line-height:1.2;margin:0 0 .6rem}h2{font-size:1.25rem;margin:2.4rem 0 .6rem}p{max-width:46rem;margin:.6rem 0}\
+h1{font-size:1.7rem;line-height:1.2;margin:0 0 .6rem}h2{font-size:1.25rem;margin:2.4rem 0 .6rem}\
+p{max-width:46rem;margin:.6rem 0}\
 figure{margin:1.2rem 0}figcaption,caption{color:var(--quiet);font-size:.9rem;text-align:left;padding:.3rem 0}\
 .figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr));gap:0 1.5rem}\
 svg{width:100%;height:auto;display:block}.scroll{overflow-x:auto;margin:1rem 0}\

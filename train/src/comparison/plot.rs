@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 350.0;
 /// Room for labels.
-const LEFT: f64 = 64.0;
+const LEFT: f64 = 70.0;
 const RIGHT: f64 = 16.0;
 const BOTTOM: f64 = 52.0;
 /// Names side by side in the legend, and the height of a row of them.
