@@ -83,14 +83,14 @@ mod tests {
     fn silence_changes_nothing() {
         let (tone, silence) = ([0.5, -0.25, 0.125], [0.0; 3]);
         for (music, noise) in [(tone, silence), (silence, tone), (silence, silence)] {
-            let mut mixed = music;
+            let mut mixed = music.to_vec();
             mix_snr(&mut mixed, &[&noise], 0.0);
-            assert_eq!(mixed, music);
+            assert_eq!(mixed, music.to_vec());
         }
         // Noises that cancel are silent together.
-        let mut mixed = tone;
+        let mut mixed = tone.to_vec();
         mix_snr(&mut mixed, &[&[1.0, 2.0, 3.0], &[-1.0, -2.0, -3.0]], 0.0);
-        assert_eq!(mixed, tone);
+        assert_eq!(mixed, tone.to_vec());
     }
 
     #[test]

@@ -20,7 +20,6 @@
 mod decode;
 mod error;
 mod ffmpeg;
-#[cfg_attr(test, allow(clippy::float_cmp))]
 mod mix;
 mod resample;
 mod sanitize;

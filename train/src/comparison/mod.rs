@@ -363,9 +363,9 @@ impl Comparison {
         let plural = if setting.num_noises == 1 { "" } else { "s" };
         format!(
             "{} models on {} clips ({:.0} min); means over the {num_tags} of {} tags {rule}. {level} The \
-             signal-to-noise ratio holds over each window of 2.7 s, which meets {} noise{plural}; every model meets the \
-             same mixtures (seed {}). \u{b1} is half the 95 % interval of Student's t over training seeds; without it \
-             there is one seed.",
+             signal-to-noise ratio holds over each window of 2.7 s, which meets {} noise{plural}; every model meets \
+             the same mixtures (seed {}). \u{b1} is half the 95 % interval of Student's t over training seeds; without \
+             it there is one seed.",
             self.entries.len(),
             setting.clips.num_files,
             setting.clips.minutes,
@@ -540,8 +540,8 @@ impl Comparison {
             header.extend(["mean AUC", "share"].map(str::to_owned));
             tables.push(Block::Table {
                 caption: format!(
-                    "Thesis, {noise} noise: AUC/AP by the number of noises in training; mean AUC in noise; share of the \
-                     supervised gain"
+                    "Thesis, {noise} noise: AUC/AP by the number of noises in training; mean AUC in noise; share of \
+                     the supervised gain"
                 ),
                 header,
                 rows: found,
@@ -551,10 +551,10 @@ impl Comparison {
             return tables;
         }
         let text = "The thesis' own numbers (tables 4.3 to 4.5 for validation, figures 4.7 and 4.8 for the test), as \
-            printed: MagnaTagATune with AudioSet (internal) and MUSAN (external) noise. Levels compare only on the same \
-            data; on other data, look at the order of the methods and at the shares. Some figures are evident misprints \
-            (an average precision above .7 in table 4.4), and AUC at 10 dB below that at 5 dB, as in the test tables, is \
-            explained by no way of mixing.";
+            printed: MagnaTagATune with AudioSet (internal) and MUSAN (external) noise. Levels compare only on the \
+            same data; on other data, look at the order of the methods and at the shares. Some figures are evident \
+            misprints (an average precision above .7 in table 4.4), and AUC at 10 dB below that at 5 dB, as in the \
+            test tables, is explained by no way of mixing.";
         [Block::Heading("Beside the thesis".to_owned()), Block::Paragraph(text.to_owned())]
             .into_iter()
             .chain(tables)
@@ -600,8 +600,8 @@ impl Comparison {
         if figures.is_empty() {
             return Vec::new();
         }
-        let text = "Where the two clouds lie apart, the embedding tells clean from noisy music; where they mix, it does \
-            not (figure 2.3 of the thesis). Distances between clusters mean nothing in t-SNE.";
+        let text = "Where the two clouds lie apart, the embedding tells clean from noisy music; where they mix, it \
+            does not (figure 2.3 of the thesis). Distances between clusters mean nothing in t-SNE.";
         vec![
             Block::Heading("Embeddings of clean and noisy windows".to_owned()),
             Block::Paragraph(text.to_owned()),

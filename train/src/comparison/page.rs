@@ -17,7 +17,8 @@ figure{margin:1.2rem 0}figcaption,caption{color:var(--quiet);font-size:.9rem;tex
 svg{width:100%;height:auto;display:block}.scroll{overflow-x:auto;margin:1rem 0}\
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}\
 th,td{padding:.28rem .55rem;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line)}\
-th:first-child,td:first-child{text-align:left;padding-left:.2rem;white-space:normal}thead th{border-bottom:2px solid var(--line)}\
+th:first-child,td:first-child{text-align:left;padding-left:.2rem;white-space:normal}\
+thead th{border-bottom:2px solid var(--line)}\
 tbody tr:nth-child(even){background:var(--band)}";
 
 /// Part of a report.

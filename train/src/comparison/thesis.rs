@@ -27,8 +27,8 @@ impl Row {
         self.figures[1..].iter().map(|(roc_auc, _)| roc_auc).sum::<f64>() / SNRS_DB.len() as f64
     }
 
-    /// Share of the supervised model's gain over the baseline that is reached, in the mean over the noisy columns, among
-    /// `rows` of the same split, noise and training. `None` where there is no gain.
+    /// Share of the supervised model's gain over the baseline that is reached, in the mean over the noisy columns,
+    /// among `rows` of the same split, noise and training. `None` where there is no gain.
     pub fn share(&self, rows: &[Self]) -> Option<f64> {
         let setting = |row: &Self| (row.split.clone(), row.noise.clone(), row.training_noises);
         let mean = |method: &str| {
