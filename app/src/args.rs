@@ -31,6 +31,9 @@ pub enum Command {
     /// Say what is heard in music and video files: genre, mood, instruments, voice.
     #[command(after_help = TAG_HELP)]
     Tag(TagArgs),
+    /// Say which devices --device can name, and whether they compute what they should.
+    #[command(after_help = DEVICES_HELP)]
+    Devices(DevicesArgs),
     /// Look into model files, or make one.
     #[command(subcommand, arg_required_else_help = true)]
     Model(ModelCommand),
@@ -64,6 +67,27 @@ pub struct TagArgs {
     /// The rest can come from elsewhere too.
     #[command(flatten)]
     pub options: TagOptions,
+}
+
+const DEVICES_HELP: &str = "\
+`auto` takes the first GPU if it passes its self-test and is faster than the processor, and looks for one only when there \
+are more than 64 MiB to tag: less is done before a GPU is ready. A GPU that fails its self-test, or later, is replaced by \
+the processor with a message, and no result is lost. Software adapters are listed but never used.
+
+Exit codes: 0 done, 2 usage.";
+
+/// `earmark devices`.
+#[derive(Debug, Args)]
+pub struct DevicesArgs {
+    /// Measure the speed of each device that can be used, at the default distance between windows.
+    #[arg(long)]
+    pub bench: bool,
+    /// Write JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Model file to test with [default: the built-in model].
+    #[arg(long, value_name = "FILE", env = "EARMARK_MODEL", hide_env_values = true)]
+    pub model: Option<PathBuf>,
 }
 
 /// Options of `earmark tag`, each of which may come from a flag, the environment or the settings file. `None` means
@@ -120,7 +144,7 @@ pub struct TagOptions {
     #[arg(hide_env_values = true, hide_possible_values = true)]
     pub no_progress: Option<bool>,
 
-    /// Where to compute: auto, cpu, wgpu, wgpu:N for the Nth adapter, or flex [default: auto].
+    /// Where to compute: auto, cpu, wgpu (the first GPU) or wgpu:N; `earmark devices` lists them [default: auto].
     #[arg(long, value_name = "DEVICE", env = "EARMARK_DEVICE", hide_env_values = true)]
     pub device: Option<String>,
 

@@ -49,6 +49,7 @@ fn run(cli: Cli) -> Result<Exit> {
             let file = settings::read_file(cli.config.as_deref(), |name| env::var_os(name).map(PathBuf::from))?;
             commands::tag::run(&TagSettings::resolve(args, file)?)
         }
+        Some(Command::Devices(args)) => commands::devices::run(&args),
         Some(Command::Model(command)) => commands::model::run(command),
         Some(Command::Completions { shell }) => commands::completions::run(shell),
     }

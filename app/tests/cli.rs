@@ -9,6 +9,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use earmark_core::SAMPLE_RATE_HZ;
 use earmark_core::model_file::{Model, ModelMetadata};
@@ -525,6 +527,128 @@ fn what_cannot_be_imported_is_refused_and_nothing_is_written() {
     refused(&[file, "out.safetensors"], "--tags");
     refused(&[file, "out.safetensors", "--tags", "three.txt"], "3 tag names for 4 outputs");
     refused(&[file, "out.safetensors", "--tags", "three.txt", "--threshold", "2"], "threshold is 2");
+}
+
+/// Description of the software Vulkan driver (Debian: mesa-vulkan-drivers), if it is installed.
+fn lavapipe() -> Option<PathBuf> {
+    let mut drivers = fs::read_dir("/usr/share/vulkan/icd.d").ok()?.flatten().map(|entry| entry.path());
+    let found = drivers.find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("lvp_icd")));
+    if found.is_none() {
+        eprintln!("skipped: no software Vulkan driver is installed (mesa-vulkan-drivers)");
+    }
+    found
+}
+
+impl Bench {
+    /// `earmark ARGS` where `driver` is the only Vulkan driver; as a GPU with `as_gpu`.
+    fn with_driver(&self, driver: &Path, as_gpu: bool, args: &[&str]) -> Ran {
+        let mut command = self.command();
+        command.env("VK_DRIVER_FILES", driver).env("VK_ICD_FILENAMES", driver).env("CUBECL_AUTOTUNE_LEVEL", "minimal");
+        command.env("XDG_RUNTIME_DIR", self.folder.path());
+        if as_gpu {
+            command.env("EARMARK_TEST_SOFTWARE_GPU", "1");
+        }
+        Ran::new(command.args(args).output().unwrap())
+    }
+}
+
+#[test]
+fn devices_are_listed_where_there_is_no_graphics_driver() {
+    let bench = Bench::new();
+    bench.tone("a.wav", 3.0, 300.0);
+    let absent = bench.path("absent.json");
+    let devices = bench.with_driver(&absent, false, &["devices"]).expect(0);
+    assert!(devices.out.starts_with("cpu "), "{devices:#?}");
+    let json = bench.with_driver(&absent, false, &["devices", "--json", "--bench"]).expect(0).json();
+    let cpu = &json["devices"][0];
+    assert_eq!((&cpu["device"], &cpu["usable"]), (&"cpu".into(), &true.into()));
+    assert!(cpu["windows_per_s"].as_f64().unwrap() > 0.0, "{json:#}");
+    if cfg!(target_os = "linux") {
+        assert!(devices.out.contains("No graphics adapter was found"), "{devices:#?}");
+        assert_eq!(json["devices"].as_array().unwrap().len(), 1);
+        let refused = bench.with_driver(&absent, false, &["tag", "a.wav", "--device", "wgpu"]).expect(2);
+        assert!(refused.err.contains("no device matches 'wgpu'; available: cpu\n"), "{refused:#?}");
+    }
+    bench.with_driver(&absent, false, &["tag", "a.wav", "--device", "auto"]).expect(0);
+    bench.with_driver(&absent, true, &["tag", "a.wav", "--device", "wgpu:9"]).expect(2);
+}
+
+#[test]
+fn software_is_listed_and_never_taken_for_a_gpu() {
+    let Some(driver) = lavapipe() else { return };
+    let bench = Bench::new();
+    bench.tone("a.wav", 3.0, 300.0);
+    let json = bench.with_driver(&driver, false, &["devices", "--json"]).expect(0).json();
+    let software = &json["devices"][1];
+    assert_eq!((&software["device"], &software["kind"]), (&"wgpu:0".into(), &"software".into()));
+    assert_eq!((&software["usable"], &software["max_logit_difference"]), (&false.into(), &Value::Null));
+    for device in ["wgpu", "wgpu:0"] {
+        let refused = bench.with_driver(&driver, false, &["tag", "a.wav", "--device", device]).expect(2);
+        assert!(refused.err.contains("available: cpu, but not wgpu:0 ("), "{refused:#?}");
+        assert!(refused.err.contains("software") && refused.out.is_empty(), "{refused:#?}");
+    }
+    let auto = bench.with_driver(&driver, false, &["tag", "a.wav", "--device", "auto", "--format", "ndjson"]).expect(0);
+    assert!(auto.events()[0]["payload"]["device"].as_str().unwrap().starts_with("cpu ("), "{auto:#?}");
+}
+
+#[test]
+fn a_gpu_gives_the_processors_results() {
+    let Some(driver) = lavapipe() else { return };
+    let bench = Bench::new();
+    bench.tone("a.wav", 4.0, 300.0);
+    let devices = bench.with_driver(&driver, true, &["devices", "--json"]).expect(0).json();
+    let gpu = &devices["devices"][1];
+    assert_eq!((&gpu["device"], &gpu["usable"], &gpu["reason"]), (&"wgpu:0".into(), &true.into(), &Value::Null));
+    assert!(gpu["max_logit_difference"].as_f64().unwrap() < 1e-3, "{devices:#}");
+
+    let args = |device: &'static str| ["tag", "a.wav", "--format", "ndjson", "--top-n", "4", "--device", device];
+    let on_gpu = bench.with_driver(&driver, true, &args("wgpu")).expect(0);
+    let on_cpu = bench.with_driver(&driver, true, &args("cpu")).expect(0);
+    assert!(on_gpu.err.contains("on wgpu:0 ("), "the device in use is named: {on_gpu:#?}");
+    let results = |ran: &Ran| {
+        let events = ran.events();
+        let file = events.iter().find(|event| event["event"] == "file_completed").unwrap()["payload"].clone();
+        let windows = file["windows"].as_array().unwrap().clone();
+        let confidences = windows.iter().flat_map(|window| window["tags"].as_array().unwrap());
+        let confidences: Vec<f64> = confidences.map(|tag| tag["confidence"].as_f64().unwrap()).collect();
+        (windows.len(), confidences)
+    };
+    let ((windows, ours), (expected_windows, expected)) = (results(&on_gpu), results(&on_cpu));
+    assert_eq!((windows, ours.len()), (expected_windows, expected.len()));
+    assert!(ours.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-3), "{ours:?} {expected:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_ctrl_c_leaves_no_half_written_file() {
+    let bench = Bench::new();
+    // So many failures that the standard error, which nobody reads, is full: the first Ctrl-C cannot end the run.
+    fs::create_dir(bench.path("music")).unwrap();
+    for index in 0..2_000 {
+        fs::write(bench.path(format!("music/{index:0>100}.mp3")), "").unwrap();
+    }
+    let mut child = bench
+        .command()
+        .args(["tag", "music", "--format", "csv", "--out", "out.csv"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let temporary = || {
+        let mut names = fs::read_dir(bench.path(".")).unwrap().map(|entry| entry.unwrap().file_name());
+        names.any(|name| name.to_string_lossy().starts_with(".earmark-"))
+    };
+    let started = Instant::now();
+    while !temporary() && started.elapsed() < Duration::from_mins(1) {
+        thread::sleep(Duration::from_millis(5));
+    }
+    // The handler is set right after the file is made.
+    thread::sleep(Duration::from_millis(500));
+    for _ in 0..2 {
+        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+        thread::sleep(Duration::from_millis(300));
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(!temporary() && !bench.path("out.csv").exists());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a run is made of: one TOML file, saved with the run. Unknown keys are refused; [`Config::validate`] is the one
 //! place that checks values, whether they came from the file or from `--set`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -233,6 +234,22 @@ impl Config {
         Ok(toml::to_string(self)?)
     }
 
+    /// Values that differ from those in `earlier`, each as `key is A, was B`.
+    ///
+    /// # Errors
+    /// Never for configurations that were parsed.
+    pub fn changes_since(&self, earlier: &Self) -> Result<Vec<String>> {
+        let (now, before) = (leaves(self)?, leaves(earlier)?);
+        let keys: BTreeSet<&String> = now.keys().chain(before.keys()).collect();
+        let shown = |value: Option<&toml::Value>| value.map_or_else(|| "not set".to_owned(), ToString::to_string);
+        Ok(keys
+            .into_iter()
+            .map(|key| (key, now.get(key), before.get(key)))
+            .filter(|(_, now, before)| now != before)
+            .map(|(key, now, before)| format!("{key} is {}, was {}", shown(now), shown(before)))
+            .collect())
+    }
+
     /// Shape of the network for `num_tags` tags.
     pub fn architecture(&self, num_tags: usize) -> Architecture {
         Architecture::scaled(self.model.width, self.model.last_kernel, self.model.head_hidden, num_tags)
@@ -288,6 +305,23 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Every value by its dotted key.
+fn leaves(config: &Config) -> Result<BTreeMap<String, toml::Value>> {
+    fn collect(prefix: &str, table: toml::Table, all: &mut BTreeMap<String, toml::Value>) {
+        for (key, value) in table {
+            let key = format!("{prefix}{key}");
+            match value {
+                toml::Value::Table(table) => collect(&format!("{key}."), table, all),
+                value => drop(all.insert(key, value)),
+            }
+        }
+    }
+    let mut all = BTreeMap::new();
+    // Through the text, in which an f32 is as short as it was written.
+    collect("", toml::from_str(&config.to_toml()?)?, &mut all);
+    Ok(all)
 }
 
 /// Sets `a.b=value` in `table`, where `value` is TOML or, failing that, a bare string.

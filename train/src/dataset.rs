@@ -39,6 +39,11 @@ pub struct LoadedDataset {
 }
 
 impl Dataset {
+    /// Number of tags that it knows.
+    pub fn num_tags(&self) -> usize {
+        self.annotations.tags.len()
+    }
+
     /// Reads the labels that `config` asks for from a folder in `MagnaTagATune`'s layout.
     ///
     /// # Errors

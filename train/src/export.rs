@@ -32,7 +32,7 @@ pub fn model_of_run(run: &RunFolder, which: Which, name: &str, licence: &str) ->
     model.metadata.thresholds = thresholds.map(|threshold| threshold.max(LOWEST_THRESHOLD)).collect();
     model.metadata.training = json!({
         "identity": identity,
-        "config": run.config()?,
+        "config": run.config(),
         "epoch": found.validation.epoch,
         "threshold_choices": found.validation.threshold_choices,
     });

@@ -1,13 +1,15 @@
 //! The binary `train`: parses the command line, calls the library, prints.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
+use burn::tensor::Device;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use earmark_core::engine::CpuEngine;
+use earmark_core::engine::{self, CpuEngine, DeviceChoice, EngineError, Notify};
 use earmark_core::model_file::Model;
 use earmark_train::comparison::{self, ReportArgs};
 use earmark_train::config::Config;
@@ -17,10 +19,10 @@ use earmark_train::eval::noise::NoiseArgs;
 use earmark_train::eval::record::{self, Plan};
 use earmark_train::eval::report::Report;
 use earmark_train::eval::{self, report};
-use earmark_train::export;
 use earmark_train::progress::Progress;
 use earmark_train::run::RunFolder;
 use earmark_train::stages::supervised::{self, Outcome, Which};
+use earmark_train::{export, rng, weights};
 
 /// Trains Earmark's networks and measures them.
 ///
@@ -60,6 +62,10 @@ struct TrainArgs {
     /// Override a value of the configuration, e.g. supervised.epochs=3. May be repeated.
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "resume")]
     set: Vec<String>,
+    /// Where to train: cpu, wgpu (the first GPU), wgpu:N as `earmark devices` lists them, or auto, which takes a GPU if
+    /// it passes its self-test and is faster than the CPU. Only cpu repeats a run bit for bit.
+    #[arg(long, value_name = "DEVICE", default_value_t = DeviceChoice::Cpu)]
+    device: DeviceChoice,
     /// Show no progress.
     #[arg(long)]
     no_progress: bool,
@@ -194,7 +200,7 @@ fn train(args: TrainArgs) -> Result<(), Failure> {
     let data = args.data.ok_or_else(|| Failure::Usage(anyhow::anyhow!("--data is required")))?;
     let (config, out) = if args.resume {
         let out = args.out.unwrap_or_default();
-        let config = RunFolder::open(&out).and_then(|run| run.config()).map_err(Failure::Usage)?;
+        let config = RunFolder::open(&out).map_err(Failure::Usage)?.config().clone();
         if let Some(path) = &args.config
             && Config::load(path, &[]).map_err(Failure::Usage)? != config
         {
@@ -213,6 +219,7 @@ fn train(args: TrainArgs) -> Result<(), Failure> {
 
     let stop = stop_on_ctrl_c()?;
     let dataset = Dataset::open(&data, &config)?;
+    let (device, device_name) = open_device(args.device, &config, dataset.num_tags())?;
     let loaded = dataset.load(&config, progress, &stop)?;
     if progress == Progress::Shown {
         eprintln!("{}", loaded.summary());
@@ -229,7 +236,18 @@ fn train(args: TrainArgs) -> Result<(), Failure> {
         RunFolder::create(&out, &config, &identity)?
     };
 
-    let outcome = supervised::train(&run, &config, &loaded.into_supervised(&config), progress, &stop)?;
+    eprintln!("training on {device_name}");
+    let data_of_stage = loaded.into_supervised(&config);
+    // A device that is lost while it computes reaches us as a panic of its runtime.
+    let outcome =
+        catch_unwind(AssertUnwindSafe(|| supervised::train(&run, &config, &data_of_stage, &device, progress, &stop)));
+    let outcome = outcome.map_err(|panic| {
+        if device == Device::flex() {
+            resume_unwind(panic);
+        }
+        let cpu = resume_command(&data, &out, DeviceChoice::Cpu);
+        anyhow::anyhow!("{device_name} failed; continue from the newest checkpoint on another device, e.g. with: {cpu}")
+    })??;
     match outcome {
         Outcome::Finished => {
             let best = supervised::validated(&run, Which::Best)?.validation;
@@ -242,13 +260,29 @@ fn train(args: TrainArgs) -> Result<(), Failure> {
                 best.metrics.num_tags
             );
         }
-        Outcome::Interrupted => println!(
-            "interrupted and saved; continue with: train --stage supervised --data {} --out {} --resume",
-            data.display(),
-            out.display()
-        ),
+        Outcome::Interrupted => {
+            println!("interrupted and saved; continue with: {}", resume_command(&data, &out, args.device));
+        }
     }
     Ok(())
+}
+
+fn resume_command(data: &Path, out: &Path, device: DeviceChoice) -> String {
+    let (data, out) = (data.display(), out.display());
+    format!("train --stage supervised --data {data} --out {out} --resume --device {device}")
+}
+
+/// The device to train on and its name. The network as it begins is what a GPU is tested with.
+fn open_device(choice: DeviceChoice, config: &Config, num_tags: usize) -> Result<(Device, String), Failure> {
+    let architecture = config.architecture(num_tags);
+    let weights = weights::initial(&architecture, &mut rng::stream(config.seed, "initial weights", 0, 0));
+    let tags = (0..num_tags).map(|tag| tag.to_string()).collect();
+    let model = export::untrained_model(&architecture, weights, tags);
+    let notify: Notify = Arc::new(|notice: &str| eprintln!("{notice}"));
+    engine::open_for_training(&model, choice, &notify).map_err(|error| match error {
+        EngineError::NoDevice { .. } => Failure::Usage(error.into()),
+        error => Failure::Failed(error.into()),
+    })
 }
 
 /// A flag that Ctrl-C raises. A second Ctrl-C ends the program at once.

@@ -4,8 +4,12 @@
 //! RUN/config.toml             the configuration as used
 //! RUN/identity.json           data hashes, seed, commit, version
 //! RUN/metrics.jsonl           one line per step and per validation
-//! RUN/checkpoint-00001234/    the newest state, after that many steps: networks, optimiser, place, best weights
+//! RUN/checkpoint-00001234/    the newest state, after that many steps: networks, optimiser, place, best weights, and
+//!                             the configuration it was made with
 //! ```
+//!
+//! A state made with one configuration means nothing under another, so a run whose `config.toml` no longer says what its
+//! newest checkpoint was made with is not opened.
 //!
 //! A checkpoint is one folder, written under a temporary name and then renamed: it is there completely or not at all.
 //! What lies in `metrics.jsonl` behind the checkpoint's step is cut off on resume, because those steps run again.
@@ -71,6 +75,7 @@ impl Identity {
 #[derive(Clone, Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    config: Config,
 }
 
 impl RunFolder {
@@ -80,7 +85,7 @@ impl RunFolder {
     /// If there is a run already, or the folder cannot be written.
     pub fn create(path: &Path, config: &Config, identity: &Identity) -> Result<Self> {
         Self::must_be_free(path)?;
-        let run = Self { path: path.to_owned() };
+        let run = Self { path: path.to_owned(), config: config.clone() };
         fs::create_dir_all(path).with_context(|| format!("{}: cannot be created", path.display()))?;
         write_atomically(&run.path.join(IDENTITY_FILE), &serde_json::to_vec_pretty(identity)?)?;
         write_atomically(&run.path.join(METRICS_FILE), b"")?;
@@ -94,7 +99,7 @@ impl RunFolder {
     /// # Errors
     /// If it does.
     pub fn must_be_free(path: &Path) -> Result<()> {
-        if (Self { path: path.to_owned() }).exists() {
+        if holds_run(path) {
             bail!("{}: holds a run already; continue it with --resume or name another folder", path.display());
         }
         Ok(())
@@ -103,12 +108,12 @@ impl RunFolder {
     /// Opens the run in `path`.
     ///
     /// # Errors
-    /// If there is none, or it was written by another version.
+    /// If there is none, it was written by another version, or its configuration was changed after its newest checkpoint.
     pub fn open(path: &Path) -> Result<Self> {
-        let run = Self { path: path.to_owned() };
-        if !run.exists() {
+        if !holds_run(path) {
             bail!("{}: holds no run (no {CONFIG_FILE}); start one without --resume", path.display());
         }
+        let run = Self { path: path.to_owned(), config: Config::load(&path.join(CONFIG_FILE), &[])? };
         let identity = run.identity()?;
         if identity.format_version != FORMAT_VERSION {
             bail!(
@@ -118,11 +123,20 @@ impl RunFolder {
                 identity.version
             );
         }
+        if let Some(checkpoint) = run.newest_checkpoint()?
+            && let Some(config) = checkpoint.config()?
+            && let changes = run.config.changes_since(&config)?
+            && !changes.is_empty()
+        {
+            bail!(
+                "{}: changed since {} was saved: {}; put back that folder's {CONFIG_FILE}, or start a new run with \
+                 --config and another --out",
+                path.join(CONFIG_FILE).display(),
+                checkpoint.path.display(),
+                changes.join(", ")
+            );
+        }
         Ok(run)
-    }
-
-    fn exists(&self) -> bool {
-        self.path.join(CONFIG_FILE).is_file()
     }
 
     /// The folder.
@@ -131,11 +145,8 @@ impl RunFolder {
     }
 
     /// The configuration of the run.
-    ///
-    /// # Errors
-    /// If the file cannot be read or is not valid.
-    pub fn config(&self) -> Result<Config> {
-        Config::load(&self.path.join(CONFIG_FILE), &[])
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// What the run was made from.
@@ -160,7 +171,9 @@ impl RunFolder {
         }
         let temporary = self.temporary_folder().with_context(failed)?;
         let state = serde_json::to_vec_pretty(state)?;
-        for (file, bytes) in files.iter().map(|(file, bytes)| (*file, bytes)).chain([(STATE_FILE, &state)]) {
+        let config = self.config.to_toml()?.into_bytes();
+        let own = [(STATE_FILE, &state), (CONFIG_FILE, &config)];
+        for (file, bytes) in files.iter().map(|(file, bytes)| (*file, bytes)).chain(own) {
             let mut file = File::create(temporary.path().join(file)).with_context(failed)?;
             file.write_all(bytes).and_then(|()| file.sync_all()).with_context(failed)?;
         }
@@ -230,6 +243,10 @@ impl RunFolder {
     }
 }
 
+fn holds_run(path: &Path) -> bool {
+    path.join(CONFIG_FILE).is_file()
+}
+
 /// What every line of `metrics.jsonl` holds.
 #[derive(Deserialize)]
 struct Line {
@@ -249,6 +266,15 @@ impl Checkpoint {
     /// If the file cannot be read or is not valid.
     pub fn state<S: DeserializeOwned>(&self) -> Result<S> {
         read_json(&self.path.join(STATE_FILE))
+    }
+
+    /// The configuration that the state was made with; `None` for a checkpoint from before it was kept.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is not valid.
+    pub fn config(&self) -> Result<Option<Config>> {
+        let path = self.path.join(CONFIG_FILE);
+        path.is_file().then(|| Config::load(&path, &[])).transpose()
     }
 
     /// One of the files as saved; `None` if it was not.
@@ -357,7 +383,7 @@ mod tests {
         RunFolder::create(&path, &config(), &identity()).expect("created");
         assert!(RunFolder::create(&path, &config(), &identity()).expect_err("a run").to_string().contains("--resume"));
         let run = RunFolder::open(&path).expect("opened");
-        assert_eq!(run.config().expect("config"), config());
+        assert_eq!(*run.config(), config());
         assert_eq!(run.identity().expect("identity"), identity());
     }
 
@@ -374,6 +400,41 @@ mod tests {
         assert_eq!(checkpoint.file("network.bpk").expect("readable"), Some(vec![12]));
         assert_eq!(checkpoint.file("other").expect("readable"), None);
         assert_eq!(run.checkpoints().expect("readable").len(), 1);
+    }
+
+    #[test]
+    fn a_run_whose_configuration_was_changed_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("run");
+        let run = RunFolder::create(&path, &config(), &identity()).expect("created");
+        let file = path.join(CONFIG_FILE);
+        let written = fs::read_to_string(&file).expect("readable");
+        run.save_checkpoint(3, &json!({}), &[]).expect("saved");
+
+        fs::write(&file, format!("# What is no value may be changed.\n{written}")).expect("written");
+        RunFolder::open(&path).expect("the same configuration");
+
+        let mut changed = config();
+        changed.seed += 1;
+        changed.supervised.epochs += 1;
+        changed.augment.gain = None;
+        fs::write(&file, changed.to_toml().expect("TOML")).expect("written");
+        let error = RunFolder::open(&path).expect_err("another configuration").to_string();
+        let (seed, epochs) = (config().seed, config().supervised.epochs);
+        let [low, high] = config().augment.gain.expect("on");
+        for part in [
+            format!("seed is {}, was {seed}", seed + 1),
+            format!("supervised.epochs is {}, was {epochs}", epochs + 1),
+            format!("augment.gain is not set, was [{low:?}, {high:?}]"),
+            "checkpoint-00000003".to_owned(),
+            "start a new run".to_owned(),
+        ] {
+            assert!(error.contains(&part), "{part} is not in: {error}");
+        }
+        assert!(!error.contains("model."), "{error}");
+
+        fs::copy(path.join("checkpoint-00000003").join(CONFIG_FILE), &file).expect("copied");
+        RunFolder::open(&path).expect("the old configuration");
     }
 
     #[test]

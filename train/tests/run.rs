@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use burn::tensor::Device;
 use earmark_core::model_file::Model;
 use earmark_train::config::Config;
 use earmark_train::dataset::Dataset;
@@ -135,7 +136,8 @@ impl Fixture {
     }
 
     fn train(&self, run: &RunFolder, stop: bool) -> Outcome {
-        supervised::train(run, &self.config, &self.data, Progress::Hidden, &AtomicBool::new(stop)).expect("trains")
+        let stop = AtomicBool::new(stop);
+        supervised::train(run, &self.config, &self.data, &Device::flex(), Progress::Hidden, &stop).expect("trains")
     }
 }
 
@@ -241,10 +243,41 @@ fn a_killed_run_resumes_to_the_same_losses() {
     assert!(num_lines() >= 5, "the run was killed before its fifth step");
     assert_ne!(metrics_text(&killed), metrics_text(&whole), "the run was over before it was killed");
 
+    // Its checkpoint means nothing under another configuration.
+    let (saved, text) = (killed.join("config.toml"), std::fs::read_to_string(killed.join("config.toml")));
+    let text = text.expect("the configuration");
+    std::fs::write(&saved, text.replace("epochs = 4\n", "epochs = 5\n")).expect("written");
+    let (code, _, stderr) = output(train_command(folder.path(), &killed).arg("--resume"));
+    assert!(code == 2 && stderr.contains("supervised.epochs is 5, was 4; put back"), "{code} {stderr}");
+    std::fs::write(&saved, text).expect("written");
+
     let (code, stdout, stderr) = output(train_command(folder.path(), &killed).arg("--resume"));
     assert_eq!(code, 0, "{stderr}");
     assert!(stdout.contains("validation ROC-AUC"), "{stdout}");
     assert_eq!(metrics_text(&killed), metrics_text(&whole));
+}
+
+#[test]
+fn the_device_is_named_or_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_fixture(folder.path());
+    let config = folder.path().join("config.toml");
+    std::fs::write(&config, CONFIG.replace("epochs = 4", "epochs = 1")).expect("written");
+    let train = |run: &str, device: &str| {
+        let mut command = train_command(folder.path(), &folder.path().join(run));
+        command.arg("--config").arg(&config).args(["--device", device]);
+        // A machine without a graphics driver.
+        command.env("VK_DRIVER_FILES", "absent").env("VK_ICD_FILENAMES", "absent");
+        command.env_remove("EARMARK_TEST_SOFTWARE_GPU");
+        output(&mut command)
+    };
+    let (code, _, stderr) = train("cpu", "cpu");
+    assert!(code == 0 && stderr.contains("training on cpu ("), "{code} {stderr}");
+    let (code, _, stderr) = train("wgpu", "wgpu:15");
+    assert!(code == 2 && stderr.contains("no device matches 'wgpu:15'; available: cpu"), "{code} {stderr}");
+    let (code, _, stderr) = train("abacus", "abacus");
+    assert!(code == 2 && stderr.contains("'abacus' is no device"), "{code} {stderr}");
+    assert!(!folder.path().join("wgpu").exists(), "a refused run leaves nothing behind");
 }
 
 #[test]

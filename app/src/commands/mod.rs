@@ -1,6 +1,7 @@
 //! One module per command. Each returns how the process ends.
 
 pub mod completions;
+pub mod devices;
 pub mod model;
 pub mod tag;
 

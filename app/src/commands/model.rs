@@ -9,7 +9,7 @@ use earmark_core::model::import;
 use earmark_core::model_file::{Model, ModelMetadata};
 use earmark_core::weights::Weights;
 use earmark_core::{SAMPLE_RATE_HZ, WINDOW_SAMPLES};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Exit;
 use crate::args::ModelCommand;
@@ -115,8 +115,10 @@ fn info(model: &Model) -> String {
     row("head", &head);
     row("parameters", &num_parameters(&model.weights).to_string());
     for (label, value) in [("training", training), ("metrics", metrics)] {
-        if !value.is_null() {
-            row(label, &value.to_string());
+        let mut label = label;
+        for line in outline("", value) {
+            row(label, &line);
+            label = "";
         }
     }
     row("tags", &format!("{}, each with the confidence from which on it counts as certain", tags.len()));
@@ -124,6 +126,25 @@ fn info(model: &Model) -> String {
         row("", &format!("{threshold:.3}  {tag}"));
     }
     text
+}
+
+/// One line per value of free-form JSON, `path value`; lists of more than two show their length alone.
+fn outline(path: &str, value: &Value) -> Vec<String> {
+    match value {
+        Value::Null => Vec::new(),
+        Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(key, value)| {
+                let separator = if path.is_empty() { "" } else { "." };
+                outline(&format!("{path}{separator}{key}"), value)
+            })
+            .collect(),
+        Value::Array(values) if values.len() > 2 => {
+            vec![format!("{path} ({} values; --json shows them)", values.len())]
+        }
+        Value::String(text) => vec![format!("{path} {text}")],
+        value => vec![format!("{path} {value}")],
+    }
 }
 
 /// Every number that training changes: without batch norm's running statistics.
@@ -143,6 +164,15 @@ mod tests {
         assert_eq!(tags, [("rock".to_owned(), 0.25), ("no vocals".to_owned(), 0.5)]);
         let error = parse_tags("a\nrock\tloud", 0.5).expect_err("refused").to_string();
         assert!(error.contains("line 2") && error.contains("loud"), "{error}");
+    }
+
+    #[test]
+    fn free_form_json_becomes_one_line_per_value() {
+        let value =
+            json!({ "seed": 1, "identity": { "commit": "abc", "clips": [1, 2, 3] }, "gain": [0.5, 1.2], "x": null });
+        let expected =
+            ["gain [0.5,1.2]", "identity.clips (3 values; --json shows them)", "identity.commit abc", "seed 1"];
+        assert_eq!(outline("", &value), expected);
     }
 
     #[test]

@@ -2,13 +2,15 @@
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use earmark_core::engine;
+use earmark_core::engine::{self, Notify, Work};
 use earmark_core::tags::TagVocabulary;
 use indicatif::ProgressBar;
 
@@ -27,6 +29,10 @@ const PROGRESS_EVENT_EVERY: Duration = Duration::from_secs(1);
 
 /// Finished files that may wait for an earlier one, per job.
 const LOOK_AHEAD_PER_JOB: usize = 4;
+
+/// Bytes of input from which on it can pay to start a GPU: about an hour of music. A CPU is through with it before most
+/// drivers and their shader compilers are.
+const LONG_WORK_BYTES: u64 = 64 << 20;
 
 /// Set by Ctrl-C, and when nobody reads the results any more.
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -50,10 +56,15 @@ pub fn run(settings: &TagSettings) -> Result<Exit> {
         console.note(warning);
     }
     let (jobs, threads) = share(settings.jobs, inputs.files.len(), processors());
-    let engine = engine::open(&model, settings.device, threads)?;
-    let device = engine.device();
     let mut out = Destination::open(settings.out.as_deref())?;
-    stop_on_ctrl_c()?;
+    let num_bytes: u64 = inputs.files.iter().map(|input| input.num_bytes).sum();
+    let work = Work { threads, hop: settings.hop, is_long: num_bytes >= LONG_WORK_BYTES };
+    let (sender, notices) = mpsc::channel();
+    let notify: Notify = Arc::new(move |notice: &str| drop(sender.send(notice.to_owned())));
+    let engine = engine::open(&model, settings.device, work, &notify)?;
+    notices.try_iter().for_each(|notice| console.note(notice));
+    let device = engine.device();
+    stop_on_ctrl_c(out.temporary())?;
     batch::silence_contained_panics();
 
     let wanted = Run {
@@ -79,6 +90,7 @@ pub fn run(settings: &TagSettings) -> Result<Exit> {
         report: output::report(settings.format, wanted, Style::detect(settings.out.is_none())),
         reports_silence: settings.format != Format::Human,
         inputs: &inputs,
+        notices: &notices,
         progress: &progress,
         bar,
         last_event: Instant::now(),
@@ -155,11 +167,13 @@ fn share(jobs: Option<usize>, num_files: usize, processors: usize) -> (usize, us
     (at_a_time, threads)
 }
 
-/// The first Ctrl-C lets what is done be written; the second does not wait.
-fn stop_on_ctrl_c() -> Result<()> {
-    ctrlc::set_handler(|| {
+/// The first Ctrl-C lets what is done be written; the second does not wait, and takes `temporary` away.
+fn stop_on_ctrl_c(temporary: Option<PathBuf>) -> Result<()> {
+    ctrlc::set_handler(move || {
         STOP.store(true, Ordering::Relaxed);
         if INTERRUPTED.swap(true, Ordering::Relaxed) {
+            // That it is there no more, because the run ended just now, is no failure.
+            temporary.iter().for_each(|temporary| drop(std::fs::remove_file(temporary)));
             std::process::exit(i32::from(INTERRUPTED_CODE));
         }
     })
@@ -173,6 +187,8 @@ struct Session<'a> {
     /// The format does not tell a person that a file is silent, so that the console does.
     reports_silence: bool,
     inputs: &'a Inputs,
+    /// What becomes of the device while the jobs run.
+    notices: &'a Receiver<String>,
     progress: &'a Progress,
     bar: Option<ProgressBar>,
     last_event: Instant,
@@ -199,6 +215,7 @@ impl Session<'_> {
             let snapshot = self.progress.snapshot();
             self.write(|report, out| report.progress(out, &snapshot))?;
         }
+        self.notices.try_iter().for_each(|notice| self.console.error(notice));
         let inputs = self.inputs;
         let path = |index: usize| inputs.files[index].path.as_path();
         match event {

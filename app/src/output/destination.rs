@@ -79,6 +79,14 @@ impl Destination {
         }
     }
 
+    /// The file that is in the way if the process ends without [`commit`](Self::commit) and without dropping this.
+    pub fn temporary(&self) -> Option<PathBuf> {
+        match self {
+            Self::File { temporary, .. } => Some(temporary.get_ref().path().to_owned()),
+            Self::Stdout(_) | Self::Special(_) => None,
+        }
+    }
+
     /// What is written can be seen at once, by a person or by the next program.
     pub fn is_live(&self) -> bool {
         !matches!(self, Self::File { .. })

@@ -13,7 +13,7 @@ use earmark_core::tags::TagConfidence;
 use earmark_core::{SAMPLE_RATE_HZ, WINDOW_SAMPLES};
 
 /// Version of both forms; the first number changes when a reader has to.
-const SPEC_VERSION: &str = "1.0";
+pub const SPEC_VERSION: &str = "1.0";
 
 #[derive(Serialize)]
 struct ModelRecord<'a> {

@@ -1,28 +1,36 @@
-//! The Burn modules as an engine: the definition of the network, on whatever device Burn drives.
+//! The network on whatever device Burn drives: on WGSL kernels where there are any, else the Burn modules themselves.
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use burn::tensor::wgpu::wgpu::DeviceType;
-use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData, Transaction};
 
-use super::windowed::{WindowForward, WindowedStream};
-use super::{Engine, EngineError, Hop, WindowStream};
+use super::folded::Folded;
+use super::wgpu::WgpuNetwork;
+use super::windowed::{WindowForward, WindowedStream, each_window};
+use super::{Engine, EngineError, Hop, WindowStream, adapters};
 use crate::WINDOW_SAMPLES;
+use crate::kernels;
 use crate::model::Tagger;
 use crate::model_file::{Model, ModelError};
 
-/// Windows that a Burn device computes at once.
+/// Windows that the Burn modules compute at once.
 const BATCH: usize = 16;
 
-/// Runs the Burn modules window by window.
+/// Runs the network on a Burn device: with exact sliding windows on a GPU, window by window elsewhere.
 pub struct BurnEngine {
-    tagger: Mutex<Tagger>,
+    network: Network,
     device: Device,
     name: String,
     embedding_len: usize,
     num_tags: usize,
+}
+
+enum Network {
+    /// The definition.
+    Modules(Box<Mutex<Tagger>>),
+    /// The same from WGSL kernels.
+    Kernels(Box<WgpuNetwork>),
 }
 
 impl BurnEngine {
@@ -34,66 +42,45 @@ impl BurnEngine {
         Self::on(model, Device::flex(), "flex (Burn on the CPU)".into())
     }
 
-    /// The modules on a device that is already initialised; `name` is shown to the user.
+    /// The network on a device that is already initialised; `name` is shown to the user.
     ///
     /// # Errors
     /// [`ModelError::Invalid`] if the weights do not fit the architecture.
     pub fn on(model: &Model, device: Device, name: String) -> Result<Self, ModelError> {
+        if !kernels::wgpu::supports(&device) {
+            return Self::modules_on(model, device, name);
+        }
         model.validate()?;
-        let architecture = &model.metadata.architecture;
-        Ok(Self {
-            tagger: Mutex::new(Tagger::from_weights(architecture, &model.weights, &device)),
-            device,
-            name,
-            embedding_len: architecture.embedding_len(),
-            num_tags: architecture.num_tags,
-        })
+        let device = device.without_autodiff();
+        let folded = Folded::new(&model.metadata.architecture, &model.weights);
+        Ok(Self::with(Network::Kernels(Box::new(WgpuNetwork::new(&folded, &device))), model, device, name))
     }
 
-    /// The modules on GPU number `index` among those wgpu finds, or with `None` on the one it likes best.
+    /// The Burn modules on a device that is already initialised, also where there are kernels: what these are measured
+    /// against.
     ///
     /// # Errors
-    /// [`EngineError::NoDevice`] if there is none; a software adapter does not count as one.
-    pub fn wgpu(model: &Model, index: Option<usize>) -> Result<Self, EngineError> {
-        let (device, name) = gpu(index)?;
-        Self::on(model, device, name).map_err(EngineError::Model)
+    /// [`ModelError::Invalid`] if the weights do not fit the architecture.
+    pub fn modules_on(model: &Model, device: Device, name: String) -> Result<Self, ModelError> {
+        model.validate()?;
+        let tagger = Tagger::from_weights(&model.metadata.architecture, &model.weights, &device);
+        Ok(Self::with(Network::Modules(Box::new(Mutex::new(tagger))), model, device, name))
     }
-}
 
-/// Runtimes are registered once per process and live as long as it does.
-fn gpu(index: Option<usize>) -> Result<(Device, String), EngineError> {
-    static OPENED: OnceLock<Mutex<HashMap<usize, (Device, String)>>> = OnceLock::new();
-    let index = index.unwrap_or(0);
-    let mut opened = OPENED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(found) = opened.get(&index) {
-        return Ok(found.clone());
+    fn with(network: Network, model: &Model, device: Device, name: String) -> Self {
+        let architecture = &model.metadata.architecture;
+        let (embedding_len, num_tags) = (architecture.embedding_len(), architecture.num_tags);
+        Self { network, device, name, embedding_len, num_tags }
     }
-    let kinds = (0..=index).flat_map(|i| [DeviceKind::DiscreteGpu(i), DeviceKind::IntegratedGpu(i)]);
-    let mut reasons = String::from("no hardware GPU");
-    // Discrete GPUs come first; the index counts over both kinds.
-    let mut seen = 0;
-    for kind in kinds {
-        // Drivers that are only half installed make wgpu panic.
-        let opened_now = catch_unwind(|| Device::wgpu_options().device_kind(kind.clone()).init_with_setup());
-        match opened_now {
-            Ok(Ok((device, setup))) => {
-                let info = setup.adapter.get_info();
-                if info.device_type == DeviceType::Cpu {
-                    reasons = format!("only the software adapter {}", info.name);
-                    continue;
-                }
-                if seen == index {
-                    let found = (device, format!("{} ({:?})", info.name, info.backend));
-                    opened.insert(index, found.clone());
-                    return Ok(found);
-                }
-                seen += 1;
-            }
-            Ok(Err(_)) => {}
-            Err(_) => "wgpu failed while looking for adapters".clone_into(&mut reasons),
-        }
+
+    /// The kernels on the GPU with number `index`, or with `None` on the first ([`adapters`]).
+    ///
+    /// # Errors
+    /// [`EngineError::NoDevice`] if there is none, [`EngineError::Device`] if its driver fails.
+    pub fn wgpu(model: &Model, index: Option<usize>) -> Result<Self, EngineError> {
+        let adapter = adapters::find(index)?;
+        Self::on(model, adapter.open()?, adapter.to_string()).map_err(EngineError::Model)
     }
-    Err(EngineError::NoDevice { requested: format!("wgpu:{index}"), available: format!("cpu, flex ({reasons})") })
 }
 
 impl Engine for BurnEngine {
@@ -110,39 +97,67 @@ impl Engine for BurnEngine {
     }
 
     fn stream(&self, hop: Hop) -> Box<dyn WindowStream + '_> {
-        Box::new(WindowedStream::new(Forward(self), hop.samples()))
+        Box::new(WindowedStream::new(Forward { engine: self, sharing: true }, hop.samples()))
+    }
+
+    fn plain_stream(&self, hop: Hop) -> Box<dyn WindowStream + '_> {
+        Box::new(WindowedStream::new(Forward { engine: self, sharing: false }, hop.samples()))
     }
 }
 
-struct Forward<'e>(&'e BurnEngine);
+struct Forward<'e> {
+    engine: &'e BurnEngine,
+    /// Whether windows may share their activations.
+    sharing: bool,
+}
 
 impl WindowForward for Forward<'_> {
-    fn batch(&self) -> usize {
-        BATCH
+    fn batch(&self, hop: usize) -> usize {
+        match &self.engine.network {
+            Network::Modules(_) => BATCH,
+            Network::Kernels(network) => network.batch(if self.sharing { hop } else { WINDOW_SAMPLES }),
+        }
     }
 
-    fn forward(&mut self, windows: &[f32], each: &mut dyn FnMut(&[f32], &[f32])) -> Result<(), EngineError> {
-        let engine = self.0;
+    fn forward(
+        &mut self,
+        samples: &[f32],
+        hop: usize,
+        windows: usize,
+        each: &mut dyn FnMut(&[f32], &[f32]),
+    ) -> Result<(), EngineError> {
+        let engine = self.engine;
         let failed = |cause: String| EngineError::Device { device: engine.name.clone(), cause };
-        let count = windows.len() / WINDOW_SAMPLES;
-        let data = TensorData::new(windows.to_vec(), [count, WINDOW_SAMPLES]);
+        let side_by_side = || each_window(samples, hop, windows).flatten().copied().collect::<Vec<f32>>();
         // A lost device reaches us as a panic of the runtime; it must not take the batch down.
         let computed = catch_unwind(AssertUnwindSafe(|| {
-            let tagger = engine.tagger.lock().unwrap_or_else(PoisonError::into_inner);
-            let output = tagger.forward(Tensor::<2>::from_data(data, &engine.device));
-            (output.embedding.try_into_data(), output.logits.try_into_data())
+            let (embedding, logits) = match &engine.network {
+                Network::Modules(tagger) => {
+                    let data = TensorData::new(side_by_side(), [windows, WINDOW_SAMPLES]);
+                    let tagger = tagger.lock().unwrap_or_else(PoisonError::into_inner);
+                    let output = tagger.forward(Tensor::from_data(data, &engine.device));
+                    (output.embedding, output.logits)
+                }
+                Network::Kernels(network) if self.sharing => network.forward(samples, hop, windows),
+                Network::Kernels(network) => network.forward(&side_by_side(), WINDOW_SAMPLES, windows),
+            };
+            // One wait for both.
+            Transaction::default().register(embedding).register(logits).try_execute()
         }));
-        let (embeddings, logits) = match computed {
-            Ok((Ok(embeddings), Ok(logits))) => (embeddings, logits),
-            Ok((Err(cause), _) | (_, Err(cause))) => return Err(failed(format!("{cause:?}"))),
+        let data = match computed {
+            Ok(Ok(data)) => data,
+            Ok(Err(cause)) => return Err(failed(format!("{cause:?}"))),
             Err(_) => return Err(failed("it stopped answering".into())),
         };
-        let embeddings: Vec<f32> = embeddings.iter().collect();
-        let logits: Vec<f32> = logits.iter().collect();
-        for (embedding, logits) in
-            embeddings.chunks_exact(engine.embedding_len).zip(logits.chunks_exact(engine.num_tags))
-        {
-            each(embedding, logits);
+        let [embeddings, logits] = &data[..] else {
+            return Err(failed(format!("it returned {} results instead of 2", data.len())));
+        };
+        let [embeddings, logits] = [embeddings, logits].map(|data| data.iter().collect::<Vec<f32>>());
+        // Kernels round the widths up.
+        let per_window = |values: &[f32]| values.len() / windows;
+        let embeddings = embeddings.chunks_exact(per_window(&embeddings));
+        for (embedding, logits) in embeddings.zip(logits.chunks_exact(per_window(&logits))) {
+            each(&embedding[..engine.embedding_len], &logits[..engine.num_tags]);
         }
         Ok(())
     }

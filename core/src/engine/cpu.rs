@@ -2,9 +2,8 @@
 
 use super::folded::{Folded, Workspace};
 use super::sliding::SlidingStream;
-use super::windowed::{WindowForward, WindowedStream};
+use super::windowed::{WindowForward, WindowedStream, each_window};
 use super::{Engine, EngineError, Hop, WindowStream};
-use crate::WINDOW_SAMPLES;
 use crate::model_file::{Model, ModelError};
 
 /// Folded weights, one matrix product per tile, exact sliding windows.
@@ -94,12 +93,18 @@ struct Plain<'e> {
 }
 
 impl WindowForward for Plain<'_> {
-    fn batch(&self) -> usize {
+    fn batch(&self, _hop: usize) -> usize {
         1
     }
 
-    fn forward(&mut self, windows: &[f32], each: &mut dyn FnMut(&[f32], &[f32])) -> Result<(), EngineError> {
-        for window in windows.chunks_exact(WINDOW_SAMPLES) {
+    fn forward(
+        &mut self,
+        samples: &[f32],
+        hop: usize,
+        windows: usize,
+        each: &mut dyn FnMut(&[f32], &[f32]),
+    ) -> Result<(), EngineError> {
+        for window in each_window(samples, hop, windows) {
             self.engine.net.window(window, &mut self.workspace, self.engine.pool.as_ref());
             let net = &self.engine.net;
             each(&self.workspace.embedding[..net.embedding_len()], &self.workspace.logits[..net.num_tags()]);

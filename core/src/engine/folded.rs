@@ -22,9 +22,9 @@ pub(crate) struct Layer {
     /// Channels of one output row.
     pub outputs: usize,
     /// `[taps * inputs, outputs]`.
-    weight: Vec<f32>,
+    pub weight: Vec<f32>,
     /// `[outputs]`.
-    bias: Vec<f32>,
+    pub bias: Vec<f32>,
 }
 
 impl Layer {
@@ -84,13 +84,13 @@ impl Layer {
 #[derive(Debug)]
 pub(crate) struct Folded {
     /// Module 1: three samples in, one row out.
-    first: Layer,
+    pub first: Layer,
     /// Modules 2 to 10.
     pub blocks: Vec<Layer>,
     /// Module 11. On a sequence of one position only a kernel-3's middle tap meets anything but padding.
-    last: Layer,
+    pub last: Layer,
     /// One or two fully connected layers.
-    head: Vec<Layer>,
+    pub head: Vec<Layer>,
 }
 
 /// Grows `buffer` to at least `len` values without touching those already there.

@@ -3,20 +3,30 @@
 //! ```text
 //!                 +-- CpuEngine   folded weights, GEMM, exact sliding windows          (every machine)
 //! Engine::stream -+
-//!                 +-- BurnEngine  the Burn modules themselves, window by window        (wgpu, flex)
+//!                 +-- BurnEngine  WGSL kernels, exact sliding windows in batches           (wgpu)
+//!                                 or the Burn modules themselves, window by window     (flex)
 //! ```
 //!
+//! [`open`] chooses between them by a device's name, tests the device, and wraps an engine on a GPU into a
+//! [`FallbackEngine`], which goes on with the CPU engine when the GPU fails.
+//!
 //! A stream takes samples in pieces of any size and hands out one [`WindowResult`] per hop, in order. A waveform that
-//! lies in memory is pushed like any other. Where the hop is a power of three the CPU engine computes each activation
-//! once and shares it between the windows that contain it; the result equals the plain computation to float rounding.
+//! lies in memory is pushed like any other. Where the hop is a power of three each activation is computed
+//! once and shared between the windows that contain it; the result equals the plain computation to float rounding.
 
+#[cfg(feature = "burn")]
+pub mod adapters;
 #[cfg(feature = "burn")]
 mod burn;
 mod cpu;
 mod device;
+mod fallback;
 mod folded;
 mod passes;
+pub mod self_test;
 mod sliding;
+#[cfg(feature = "burn")]
+mod wgpu;
 mod windowed;
 
 use std::time::Duration;
@@ -24,7 +34,10 @@ use std::time::Duration;
 #[cfg(feature = "burn")]
 pub use self::burn::BurnEngine;
 pub use cpu::CpuEngine;
-pub use device::{DeviceChoice, open};
+pub use device::{DeviceChoice, Notify, Work, open};
+#[cfg(feature = "burn")]
+pub use device::{TestedGpu, open_for_training};
+pub use fallback::FallbackEngine;
 
 use crate::{SAMPLE_RATE_HZ, WINDOW_SAMPLES};
 

@@ -1,54 +1,78 @@
-//! Windows one by one: for hops that share nothing, and for devices that run the Burn modules.
+//! Windows without state between them: for hops that share nothing, and for devices that compute many windows at once.
 
 use super::{EngineError, Sink, WindowResult, WindowStream};
 use crate::WINDOW_SAMPLES;
 
 /// Computes whole windows.
 pub(crate) trait WindowForward: Send {
-    /// Windows that are worth computing together.
-    fn batch(&self) -> usize;
+    /// Windows `hop` samples apart that are worth computing together.
+    fn batch(&self, hop: usize) -> usize;
 
-    /// Computes `windows` `[n, 59049]` and calls `each(embedding, logits)` n times, in order.
+    /// Computes `windows` windows, the first at the start of `samples`, each `hop` samples after the one before, and
+    /// calls `each(embedding, logits)` for each, in order.
     ///
     /// # Errors
     /// The device failed.
-    fn forward(&mut self, windows: &[f32], each: &mut dyn FnMut(&[f32], &[f32])) -> Result<(), EngineError>;
+    fn forward(
+        &mut self,
+        samples: &[f32],
+        hop: usize,
+        windows: usize,
+        each: &mut dyn FnMut(&[f32], &[f32]),
+    ) -> Result<(), EngineError>;
 }
 
-/// A stream that copies each window out of the samples and computes it on its own.
+/// The windows of [`WindowForward::forward`] one by one.
+pub(crate) fn each_window(samples: &[f32], hop: usize, windows: usize) -> impl Iterator<Item = &[f32]> {
+    (0..windows).map(move |window| &samples[window * hop..window * hop + WINDOW_SAMPLES])
+}
+
+/// A stream that keeps nothing but samples: from the next window's first on.
 pub(crate) struct WindowedStream<F> {
     forward: F,
     hop: usize,
+    /// Most windows computed at once; bounds what is kept.
+    batch: usize,
     received: u64,
     /// Samples from `base` on.
     samples: Vec<f32>,
     base: u64,
-    /// Next window to put into the batch.
+    /// Next window to compute.
     next_window: u64,
-    /// Complete windows that wait for company, `[n, 59049]`.
-    batch: Vec<f32>,
 }
 
 impl<F: WindowForward> WindowedStream<F> {
     pub(crate) fn new(forward: F, hop: usize) -> Self {
-        Self { forward, hop, received: 0, samples: Vec::new(), base: 0, next_window: 0, batch: Vec::new() }
+        // Windows further apart than they are long must not make us keep what lies between them.
+        let batch = (forward.batch(hop) * WINDOW_SAMPLES / hop.max(WINDOW_SAMPLES)).max(1);
+        Self { forward, hop, batch, received: 0, samples: Vec::new(), base: 0, next_window: 0 }
     }
 
     fn start_of_next(&self) -> u64 {
         self.next_window * self.hop as u64
     }
 
-    fn flush(&mut self, sink: &mut Sink<'_>) -> Result<(), EngineError> {
-        if self.batch.is_empty() {
-            return Ok(());
+    /// Windows that have all their samples and wait to be computed.
+    fn complete(&self) -> usize {
+        let end_of_next = self.start_of_next() + WINDOW_SAMPLES as u64;
+        self.received.checked_sub(end_of_next).map_or(0, |more| more as usize / self.hop + 1)
+    }
+
+    /// Computes waiting windows while there are `at_least` as many, and forgets samples that no window needs any more.
+    fn compute(&mut self, at_least: usize, sink: &mut Sink<'_>) -> Result<(), EngineError> {
+        while self.complete() >= at_least {
+            let windows = self.complete().min(self.batch);
+            let offset = (self.start_of_next() - self.base) as usize;
+            let (hop, mut start) = (self.hop as u64, self.start_of_next());
+            self.forward.forward(&self.samples[offset..], self.hop, windows, &mut |embedding, logits| {
+                sink(WindowResult { start, padded: false, embedding, logits });
+                start += hop;
+            })?;
+            self.next_window += windows as u64;
         }
-        let mut window = self.next_window - (self.batch.len() / WINDOW_SAMPLES) as u64;
-        let hop = self.hop as u64;
-        self.forward.forward(&self.batch, &mut |embedding, logits| {
-            sink(WindowResult { start: window * hop, padded: false, embedding, logits });
-            window += 1;
-        })?;
-        self.batch.clear();
+        let needed = self.start_of_next().min(self.received);
+        self.samples.drain(..(needed - self.base) as usize);
+        self.base = needed;
         Ok(())
     }
 }
@@ -56,22 +80,12 @@ impl<F: WindowForward> WindowedStream<F> {
 impl<F: WindowForward> WindowStream for WindowedStream<F> {
     fn push(&mut self, samples: &[f32], sink: &mut Sink<'_>) -> Result<(), EngineError> {
         for chunk in samples.chunks(WINDOW_SAMPLES) {
-            self.received += chunk.len() as u64;
             self.samples.extend_from_slice(chunk);
-            while self.start_of_next() + WINDOW_SAMPLES as u64 <= self.received {
-                let offset = (self.start_of_next() - self.base) as usize;
-                self.batch.extend_from_slice(&self.samples[offset..offset + WINDOW_SAMPLES]);
-                self.next_window += 1;
-                if self.batch.len() >= self.forward.batch() * WINDOW_SAMPLES {
-                    self.flush(sink)?;
-                }
-            }
-            let needed = self.start_of_next().min(self.received);
-            self.samples.drain(..(needed - self.base) as usize);
-            self.base = needed;
+            self.received += chunk.len() as u64;
+            self.compute(self.batch, sink)?;
         }
         // Whoever pushes waits for every result that these samples completed.
-        self.flush(sink)
+        self.compute(1, sink)
     }
 
     fn finish(&mut self, sink: &mut Sink<'_>) -> Result<(), EngineError> {
@@ -89,7 +103,6 @@ impl<F: WindowForward> WindowStream for WindowedStream<F> {
         self.samples.clear();
         self.base = 0;
         self.next_window = 0;
-        self.batch.clear();
         Ok(())
     }
 }

@@ -1,4 +1,6 @@
-//! Training on the CPU: SampleCNN's modules as fused operations of Burn's Flex backend, with hand-written gradients.
+//! SampleCNN's modules as fused operations: here for training on the CPU, in [`wgpu`] for GPUs.
+//!
+//! Training on the CPU extends Burn's Flex backend, with hand-written gradients:
 //!
 //! ```text
 //! windows --stem_block--> rows --conv_block--> rows --...--> rows [batch, 512]
@@ -28,6 +30,7 @@ mod rows;
 mod stem;
 #[cfg(test)]
 mod tests;
+pub mod wgpu;
 
 use burn::{
     backend::{Dispatch, DispatchDevice},

@@ -71,8 +71,12 @@ pub enum ImportError {
         found: String,
     },
     /// A tensor is missing.
-    #[error("tensor '{key}' is missing; a SampleCNN has {NUM_MODULES} convolution modules with bias and batch norm")]
+    #[error(
+        "{path}: tensor '{key}' is missing; a SampleCNN has {NUM_MODULES} convolution modules with bias and batch norm"
+    )]
     Missing {
+        /// The file.
+        path: String,
         /// Its name in the file.
         key: String,
     },
@@ -86,8 +90,10 @@ pub enum ImportError {
         path: String,
     },
     /// A tensor has a shape that does not fit.
-    #[error("tensor '{key}' has shape {found:?}, expected {expected}")]
+    #[error("{path}: tensor '{key}' has shape {found:?}, expected {expected}")]
     Shape {
+        /// The file.
+        path: String,
         /// Its name in the file.
         key: String,
         /// Its shape.
@@ -96,8 +102,10 @@ pub enum ImportError {
         expected: String,
     },
     /// A tensor holds what no weight can be.
-    #[error("tensor '{key}' {reason}")]
+    #[error("{path}: tensor '{key}' {reason}")]
     Value {
+        /// The file.
+        path: String,
         /// Its name in the file.
         key: String,
         /// The rule and the offending value.
@@ -229,7 +237,7 @@ impl Names {
                 _ => {
                     let kernel = if is_last { "1 or 3" } else { "3" };
                     let expected = format!("[1..={MAX_WIDTH}, {channels_in}, {kernel}]");
-                    return Err(ImportError::Shape { key: weight, found: shape.to_vec(), expected });
+                    return Err(archive.misshapen(weight, shape, expected));
                 }
             };
             last_kernel = shape[2];
@@ -243,7 +251,7 @@ impl Names {
                 running_var: vector(&running_var)?,
             };
             if let Some(value) = conv.running_var.iter().find(|value| **value < 0.0) {
-                return Err(ImportError::Value { key: running_var, reason: format!("holds a variance of {value}") });
+                return Err(archive.worthless(running_var, format!("holds a variance of {value}")));
             }
             convs.push(conv);
             (*width, channels_in) = (channels_out, channels_out);
@@ -251,7 +259,7 @@ impl Names {
         let one_more = &self.module(NUM_MODULES)[0];
         if let Ok(shape) = archive.shape(one_more) {
             let expected = format!("no such tensor: SampleCNN has {NUM_MODULES} modules");
-            return Err(ImportError::Shape { key: one_more.clone(), found: shape.to_vec(), expected });
+            return Err(archive.misshapen(one_more.clone(), shape, expected));
         }
         Ok((widths, last_kernel, convs))
     }
@@ -271,7 +279,7 @@ impl Names {
             };
             let Some(outputs) = outputs.filter(|outputs| (1..=MAX_WIDTH).contains(outputs)) else {
                 let expected = if is_burn { format!("[{inputs}, outputs]") } else { format!("[outputs, {inputs}]") };
-                return Err(ImportError::Shape { key: weight, found: shape.to_vec(), expected });
+                return Err(archive.misshapen(weight, shape, expected));
             };
             let mut values = archive.read(&weight, shape)?;
             if is_burn {
@@ -286,6 +294,8 @@ impl Names {
 
 /// The tensors of a file, read one by one.
 struct Archive {
+    /// The file, as errors name it.
+    path: String,
     shapes: BTreeMap<String, Vec<usize>>,
     contents: Contents,
 }
@@ -298,8 +308,9 @@ enum Contents {
 
 impl Archive {
     fn open(path: &Path) -> Result<Self, ImportError> {
-        let io = |source| ImportError::Io { path: path.display().to_string(), source };
-        let format = |reason: String| ImportError::Format { path: path.display().to_string(), reason };
+        let shown = || path.display().to_string();
+        let io = |source| ImportError::Io { path: shown(), source };
+        let format = |reason: String| ImportError::Format { path: shown(), reason };
         let mut file = File::open(path).map_err(io)?;
         let size = file.metadata().map_err(io)?.len();
         if size > MAX_FILE_BYTES {
@@ -315,7 +326,7 @@ impl Archive {
                 let damaged = |e| format(format!("damaged safetensors file: {e}"));
                 let tensors = SafeTensors::deserialize(&bytes).map_err(damaged)?;
                 let shapes = tensors.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect();
-                Ok(Self { shapes, contents: Contents::Safetensors(bytes) })
+                Ok(Self { path: shown(), shapes, contents: Contents::Safetensors(bytes) })
             }
             [a, b, c, d, ..] if u32::from_le_bytes([*a, *b, *c, *d]) == burn_pack::MAGIC_NUMBER => {
                 let damaged = |e| format(format!("damaged burnpack file: {e}"));
@@ -327,7 +338,7 @@ impl Archive {
                     .map(|tensor| (tensor.name.clone(), tensor))
                     .collect();
                 let shapes = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape.to_vec())).collect();
-                Ok(Self { shapes, contents: Contents::Pack(tensors) })
+                Ok(Self { path: shown(), shapes, contents: Contents::Pack(tensors) })
             }
             _ => {
                 let reader = PytorchReader::new(path).map_err(|e| {
@@ -335,7 +346,7 @@ impl Archive {
                 })?;
                 let tensors = reader.tensors().iter();
                 let shapes = tensors.map(|(name, tensor)| (name.clone(), tensor.shape().to_vec())).collect();
-                Ok(Self { shapes, contents: Contents::Torch(reader) })
+                Ok(Self { path: shown(), shapes, contents: Contents::Torch(reader) })
             }
         }
     }
@@ -350,19 +361,27 @@ impl Archive {
     }
 
     fn shape(&self, key: &str) -> Result<&[usize], ImportError> {
-        self.shapes.get(key).map(Vec::as_slice).ok_or_else(|| ImportError::Missing { key: key.to_owned() })
+        let missing = || ImportError::Missing { path: self.path.clone(), key: key.to_owned() };
+        self.shapes.get(key).map(Vec::as_slice).ok_or_else(missing)
+    }
+
+    fn misshapen(&self, key: String, found: &[usize], expected: String) -> ImportError {
+        ImportError::Shape { path: self.path.clone(), key, found: found.to_vec(), expected }
+    }
+
+    fn worthless(&self, key: String, reason: String) -> ImportError {
+        ImportError::Value { path: self.path.clone(), key, reason }
     }
 
     /// A tensor of the expected shape as `f32`, all of it finite.
     fn read(&self, key: &str, expected: &[usize]) -> Result<Vec<f32>, ImportError> {
         let found = self.shape(key)?;
         if found != expected {
-            let expected = format!("{expected:?}");
-            return Err(ImportError::Shape { key: key.to_owned(), found: found.to_vec(), expected });
+            return Err(self.misshapen(key.to_owned(), found, format!("{expected:?}")));
         }
-        let values = self.values(key).map_err(|reason| ImportError::Value { key: key.to_owned(), reason })?;
+        let values = self.values(key).map_err(|reason| self.worthless(key.to_owned(), reason))?;
         if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-            return Err(ImportError::Value { key: key.to_owned(), reason: format!("holds {value}") });
+            return Err(self.worthless(key.to_owned(), format!("holds {value}")));
         }
         Ok(values)
     }

@@ -127,7 +127,8 @@ struct Training {
     state: State,
 }
 
-/// Trains until all epochs are done or `stop` is raised. Continues from the newest checkpoint of `run` if there is one.
+/// Trains on `device` until all epochs are done or `stop` is raised. Continues from the newest checkpoint of `run` if
+/// there is one, whatever device that was made on.
 ///
 /// # Errors
 /// If the run's folder cannot be read or written, or the loss is no longer a number.
@@ -135,12 +136,13 @@ pub fn train(
     run: &RunFolder,
     config: &Config,
     data: &SupervisedData,
+    device: &Device,
     progress: Progress,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
     let stage = &config.supervised;
     let architecture = config.architecture(data.tags.len());
-    let device = Device::flex().autodiff();
+    let device = device.clone().autodiff();
 
     let steps_per_epoch = data.train.steps_per_epoch();
     let total_steps = (stage.epochs * steps_per_epoch) as u64;
@@ -259,7 +261,7 @@ pub fn validated(run: &RunFolder, which: Which) -> Result<Validated> {
         Which::Best => (state.best, BEST_FILE),
         Which::Newest => (state.newest, NEWEST_FILE),
     };
-    let architecture = run.config()?.architecture(run.identity()?.tags.len());
+    let architecture = run.config().architecture(run.identity()?.tags.len());
     let weights = read_weights(&checkpoint, file, &architecture)?.with_context(none)?;
     Ok(Validated { architecture, weights, validation: validation.with_context(none)? })
 }
