@@ -360,17 +360,16 @@ impl Comparison {
             Tags::Frequent => format!("with at least {} positive clips", setting.min_positives),
             Tags::All => "with a positive and a negative clip".to_owned(),
         };
-        let plural = if setting.num_noises == 1 { "" } else { "s" };
         format!(
-            "{} models on {} clips ({:.0} min); means over the {num_tags} of {} tags {rule}. {level} The \
-             signal-to-noise ratio holds over each window of 2.7 s, which meets {} noise{plural}; every model meets \
+            "{} on {} clips ({:.0} min); means over the {num_tags} of {} tags {rule}. {level} The \
+             signal-to-noise ratio holds over each window of 2.7 s, which meets {}; every model meets \
              the same mixtures (seed {}). \u{b1} is half the 95 % interval of Student's t over training seeds; without \
              it there is one seed.",
-            self.entries.len(),
+            counted(self.entries.len(), "model"),
             setting.clips.num_files,
             setting.clips.minutes,
             setting.tags.len(),
-            setting.num_noises,
+            counted(setting.num_noises, "noise"),
             setting.seed
         )
     }
@@ -689,6 +688,11 @@ fn shown_signed(estimate: Option<Estimate>) -> String {
 
 fn interval(estimate: Estimate) -> String {
     estimate.half_width.map_or_else(String::new, |half_width| format!(" \u{b1} {}", decimals(half_width)))
+}
+
+/// A number of things.
+fn counted(count: usize, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
 fn capitalised(text: &str) -> String {

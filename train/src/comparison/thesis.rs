@@ -11,7 +11,7 @@ pub const SNRS_DB: [f32; 5] = [10.0, 5.0, 0.0, -5.0, -10.0];
 pub struct Row {
     /// `valid` or `test`.
     pub split: String,
-    /// `internal` (`AudioSet`) or `external` (MUSAN).
+    /// `internal` (AudioSet) or `external` (MUSAN).
     pub noise: String,
     /// Noises in each noisy training sample.
     pub training_noises: usize,

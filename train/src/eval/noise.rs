@@ -34,7 +34,7 @@ pub struct NoiseArgs {
     /// Also measure in noise from this folder, under this name, e.g. internal=noise/test. May be repeated.
     #[arg(long, value_name = "NAME=DIR")]
     pub noise: Vec<NamedFolder>,
-    /// List of the noise files in `AudioSet`'s form (YTID = name without extension); its labels are the kinds of noise,
+    /// List of the noise files in AudioSet's form (YTID = name without extension); its labels are the kinds of noise,
     /// else the names of the folders are. Class names come from an `ontology.json` beside it. May be repeated.
     #[arg(long, value_name = "FILE", requires = "noise")]
     pub noise_list: Vec<PathBuf>,
@@ -231,7 +231,7 @@ fn lossy(text: Option<impl AsRef<std::ffi::OsStr>>) -> String {
     text.map(|text| text.as_ref().to_string_lossy().replace('\\', "/")).unwrap_or_default()
 }
 
-/// Kind of noise by file name without extension, from a list in `AudioSet`'s form. A file with several labels is of one
+/// Kind of noise by file name without extension, from a list in AudioSet's form. A file with several labels is of one
 /// kind, named by all of them, so that each noise counts once.
 fn read_kinds(path: &Path) -> Result<HashMap<String, String>> {
     #[derive(Deserialize)]
