@@ -1,4 +1,5 @@
-//! Benchmarks of the CPU engine: `cargo bench --bench bench -- engine|sliding [--threads N]`.
+//! Benchmarks of the CPU engine and of the augmentations:
+//! `cargo bench --bench bench -- engine|sliding|chain [--threads N]`.
 //!
 //! Each is a ratio of two things timed in turn within one run, so that a busy machine slows both; the fastest of the
 //! rounds counts, and the median is shown beside it. The network is SampleCNN at full width (table 3.1, last kernel 3,
@@ -6,11 +7,14 @@
 
 use std::time::Instant;
 
+use earmark_core::audio::augment::Chain;
 use earmark_core::engine::{CpuEngine, Engine, Hop, WindowStream};
 use earmark_core::model_file::Model;
 use earmark_core::weights::Architecture;
 use earmark_core::{SAMPLE_RATE_HZ, WINDOW_SAMPLES};
 use gemm::Parallelism;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 /// Multiply-accumulate operations of one window at full width (table 3.1), twice.
@@ -27,8 +31,9 @@ fn main() {
     match args.first().map(String::as_str) {
         Some("engine") => engine(threads),
         Some("sliding") => sliding(threads),
+        Some("chain") => chain(),
         other => {
-            eprintln!("no benchmark {other:?}; there are: engine, sliding");
+            eprintln!("no benchmark {other:?}; there are: chain, engine, sliding");
             std::process::exit(2);
         }
     }
@@ -51,6 +56,33 @@ fn in_turn<const N: usize>(rounds: usize, mut functions: [&mut dyn FnMut(); N]) 
         times.sort_by(f64::total_cmp);
         (times[0], times[times.len() / 2])
     })
+}
+
+/// CLMR's chain with its own probabilities, and each effect alone, on one thread.
+fn chain() {
+    const WINDOWS: u64 = 64;
+    let window = noise(WINDOW_SAMPLES);
+    let never =
+        Chain { polarity: 0.0, white_noise: 0.0, gain: 0.0, filter: 0.0, delay: 0.0, pitch_shift: 0.0, reverb: 0.0 };
+    let run = |chain: &Chain| {
+        for seed in 0..WINDOWS {
+            chain.apply(&mut window.clone(), &mut ChaCha8Rng::seed_from_u64(seed));
+        }
+    };
+    for (name, chain) in [
+        ("white noise", Chain { white_noise: 1.0, ..never.clone() }),
+        ("filter", Chain { filter: 1.0, ..never.clone() }),
+        ("delay", Chain { delay: 1.0, ..never.clone() }),
+        ("pitch shift", Chain { pitch_shift: 1.0, ..never.clone() }),
+        ("reverb", Chain { reverb: 1.0, ..never.clone() }),
+    ] {
+        let [(fastest, _)] = in_turn(5, [&mut || run(&chain)]);
+        println!("{name}: {:.2} ms per window", fastest / WINDOWS as f64 * 1e3);
+    }
+    let [(fastest, median)] = in_turn(9, [&mut || run(&Chain::default())]);
+    println!("CLMR's chain, one thread: {:.2} ms per window", fastest / WINDOWS as f64 * 1e3);
+    let rates = [fastest, median].map(|secs| WINDOWS as f64 / secs);
+    println!("RESULT chain windows_per_s={:.0} windows_per_s_median={:.0}", rates[0], rates[1]);
 }
 
 /// One window on its own, against the same machine's f32 matrix product.

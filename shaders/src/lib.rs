@@ -34,8 +34,20 @@ pub const INFER_BLOCK: Shader =
 pub const INFER_DENSE: Shader =
     Shader { name: "infer_dense", source: include_str!("../infer_dense.wgsl"), workgroup_size: [256, 1, 1] };
 
+/// Noises mixed into music at a signal-to-noise ratio.
+pub const MIX_SNR: Shader =
+    Shader { name: "mix_snr", source: include_str!("../mix_snr.wgsl"), workgroup_size: [256, 1, 1] };
+
+/// The sum of a weight gradient's parts.
+pub const SUM_PARTS: Shader =
+    Shader { name: "sum_parts", source: include_str!("../sum_parts.wgsl"), workgroup_size: [256, 1, 1] };
+
+/// A convolution in training, or one of its gradients.
+pub const TRAIN_CONV: Shader =
+    Shader { name: "train_conv", source: include_str!("../train_conv.wgsl"), workgroup_size: [256, 1, 1] };
+
 /// Every kernel.
-pub const ALL: &[Shader] = &[INFER_BLOCK, INFER_DENSE];
+pub const ALL: &[Shader] = &[INFER_BLOCK, INFER_DENSE, MIX_SNR, SUM_PARTS, TRAIN_CONV];
 
 /// Most workgroups that one dimension of a dispatch may have, by WebGPU's default limits.
 pub const MAX_WORKGROUPS: u32 = 65_535;

@@ -1,6 +1,6 @@
 //! Every kernel, as it stands and as it is launched, through the compiler that wgpu uses.
 
-use earmark_shaders::{ALL, INFER_BLOCK, INFER_DENSE, Shader};
+use earmark_shaders::{ALL, INFER_BLOCK, INFER_DENSE, MIX_SNR, Shader, TRAIN_CONV};
 use naga::{
     AddressSpace, Module, StorageAccess,
     front::wgsl,
@@ -22,6 +22,16 @@ fn instances(shader: &Shader) -> Vec<Vec<(&'static str, u32)>> {
     if *shader == INFER_DENSE {
         for (in_channels, out_channels, relu) in [(512, 512, 1), (512, 52, 0)] {
             instances.push(vec![("IN_CHANNELS", in_channels), ("OUT_CHANNELS", out_channels), ("RELU", relu)]);
+        }
+    }
+    if *shader == MIX_SNR {
+        instances.extend([1, 2, 4].map(|num_noises| vec![("NUM_NOISES", num_noises)]));
+    }
+    if *shader == TRAIN_CONV {
+        for pass in 0..3 {
+            for (kernel, stride, pad) in [(3, 1, 1), (3, 3, 0), (1, 1, 0)] {
+                instances.push(vec![("PASS", pass), ("KERNEL", kernel), ("STRIDE", stride), ("PAD", pad)]);
+            }
         }
     }
     instances

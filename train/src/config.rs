@@ -6,8 +6,12 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use earmark_core::weights::Architecture;
+use earmark_core::adapt::{Alpha, BatchStatistics, NT_XENT_TEMPERATURE, SnrSchedule};
+use earmark_core::audio::augment::Chain;
+use earmark_core::weights::{Architecture, MAX_WIDTH};
 use serde::{Deserialize, Serialize};
+
+use crate::data::mtat::SplitRule;
 
 /// Configuration of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,7 +24,20 @@ pub struct Config {
     /// What the network is asked to say.
     pub data: DataConfig,
     /// The supervised reference: feature extractor and head on tag targets.
+    #[serde(default)]
     pub supervised: SupervisedConfig,
+    /// The noisy domain, which the stages `fe`, `dc` and `dat` need.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<NoiseConfig>,
+    /// Stage 1: the feature extractor by contrastive learning. The defaults of the three stages are the thesis' values.
+    #[serde(default)]
+    pub fe: FeConfig,
+    /// Stage 2: the domain classifier.
+    #[serde(default)]
+    pub dc: DcConfig,
+    /// Stage 3: domain adversarial training and its two references.
+    #[serde(default)]
+    pub dat: DatConfig,
     /// What happens to a window on its way into a batch; everything is off unless named.
     #[serde(default)]
     pub augment: AugmentConfig,
@@ -56,6 +73,9 @@ pub enum Targets {
 pub struct DataConfig {
     /// Where training targets come from.
     pub targets: Targets,
+    /// What decides the split of a clip.
+    #[serde(default)]
+    pub split: SplitRule,
     /// Share of the clip's probabilities in the teacher's part; the rest are those of the teacher's window nearest to
     /// the crop.
     #[serde(default = "one")]
@@ -67,7 +87,7 @@ pub struct DataConfig {
 
 /// Stage `supervised`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct SupervisedConfig {
     /// Passes over the training clips, one random crop of each clip per pass.
     pub epochs: usize,
@@ -76,29 +96,229 @@ pub struct SupervisedConfig {
     /// Adam's learning rate after warm-up; falls to zero along a cosine.
     pub learning_rate: f64,
     /// Epochs over which the learning rate rises linearly from zero.
-    #[serde(default)]
     pub warmup_epochs: f64,
     /// Decoupled weight decay (AdamW); 0 is plain Adam.
-    #[serde(default)]
     pub weight_decay: f64,
     /// Decay of the moving average of the weights, which is then what is validated and exported; 0 is off.
-    #[serde(default)]
     pub ema_decay: f64,
     /// Share of the embedding that is dropped before the head.
-    #[serde(default)]
     pub dropout: f64,
     /// Which measure on the validation split picks the best weights.
-    #[serde(default)]
     pub best_by: BestBy,
     /// Positives in the validation split that a tag needs to count in that measure: with few, chance decides.
-    #[serde(default = "one_positive")]
     pub best_min_positives: usize,
     /// Epochs between validations; the last epoch is always validated.
-    #[serde(default = "one_epoch")]
     pub validate_every_epochs: usize,
     /// Steps between checkpoints, besides the one after each validation; 0 is off.
-    #[serde(default)]
     pub checkpoint_every_steps: u64,
+}
+
+impl Default for SupervisedConfig {
+    /// Plain Adam as in stage 3.
+    fn default() -> Self {
+        Self {
+            epochs: 100,
+            batch: 48,
+            learning_rate: 1e-4,
+            warmup_epochs: 0.0,
+            weight_decay: 0.0,
+            ema_decay: 0.0,
+            dropout: 0.0,
+            best_by: BestBy::default(),
+            best_min_positives: 1,
+            validate_every_epochs: 1,
+            checkpoint_every_steps: 0,
+        }
+    }
+}
+
+/// The noisy domain: every second clip of the data set, with noise on it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoiseConfig {
+    /// Noise of training, relative to the data folder: `AudioSet`'s or MUSAN's layout (their training part), or a
+    /// folder whose every recording counts.
+    pub train: String,
+    /// Noise of validation, likewise (the validation part).
+    pub valid: String,
+    /// Recordings that are summed on a window: 1, 2 or 4.
+    #[serde(default = "one_noise")]
+    pub num_noises: usize,
+}
+
+/// Stage `fe`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FeConfig {
+    /// Passes over the training clips, one pair of random crops of each clip per pass.
+    pub epochs: usize,
+    /// Pairs per step.
+    pub batch: usize,
+    /// Adam's learning rate.
+    pub learning_rate: f64,
+    /// Decoupled weight decay (AdamW).
+    pub weight_decay: f64,
+    /// NT-Xent's temperature.
+    pub temperature: f64,
+    /// Length of the projection that the loss compares.
+    pub projection_len: usize,
+    /// Probabilities of CLMR's augmentations.
+    pub chain: Chain,
+    /// Epochs between checkpoints; the last one always has one.
+    pub checkpoint_every_epochs: usize,
+}
+
+impl Default for FeConfig {
+    fn default() -> Self {
+        Self {
+            epochs: 1_000,
+            batch: 48,
+            learning_rate: 3e-4,
+            weight_decay: 1e-6,
+            temperature: NT_XENT_TEMPERATURE,
+            projection_len: 64,
+            chain: Chain::default(),
+            checkpoint_every_epochs: 1,
+        }
+    }
+}
+
+/// How loud the noise is in the course of stage 2 and 3.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// -10 to 10 dB all along.
+    #[default]
+    None,
+    /// From easy to hard, see [`SnrSchedule`].
+    EasyToHard,
+}
+
+/// Stage `dc`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DcConfig {
+    /// Passes over the training clips.
+    pub epochs: usize,
+    /// Windows per step, half of them noisy.
+    pub batch: usize,
+    /// Adam's learning rate.
+    pub learning_rate: f64,
+    /// Hidden units of the domain classifier.
+    pub hidden: usize,
+    /// How loud the noise is.
+    pub strategy: Strategy,
+    /// Epochs after which `easy_to_hard` goes on by 1 dB.
+    pub epochs_per_db: usize,
+    /// Epochs between checkpoints; the last one always has one.
+    pub checkpoint_every_epochs: usize,
+}
+
+impl Default for DcConfig {
+    fn default() -> Self {
+        Self {
+            epochs: 60,
+            batch: 48,
+            learning_rate: 1e-4,
+            hidden: 100,
+            strategy: Strategy::None,
+            epochs_per_db: 3,
+            checkpoint_every_epochs: 1,
+        }
+    }
+}
+
+impl DcConfig {
+    /// Signal-to-noise ratios by epoch.
+    pub fn snr(&self) -> SnrSchedule {
+        match self.strategy {
+            Strategy::None => SnrSchedule::Constant,
+            Strategy::EasyToHard => SnrSchedule::LoudNoiseFirst { epochs_per_db: self.epochs_per_db },
+        }
+    }
+}
+
+/// What stage `dat` learns from (thesis, table 4.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// Labels of the clean domain.
+    Baseline,
+    /// Labels of both domains.
+    Supervised,
+    /// Labels of the clean domain and the domain classifier's reversed gradient on both.
+    #[default]
+    Proposed,
+}
+
+/// What becomes of the domain classifier in stage 3.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Adversary {
+    /// It stays as stage 2 left it (best in the thesis).
+    #[default]
+    Freeze,
+    /// It goes on learning.
+    Finetune,
+}
+
+/// Stage `dat`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatConfig {
+    /// What is learnt from.
+    pub method: Method,
+    /// Passes over the training clips.
+    pub epochs: usize,
+    /// Windows per step, half of them noisy; `baseline` takes the clean half alone.
+    pub batch: usize,
+    /// Adam's learning rate.
+    pub learning_rate: f64,
+    /// Factor on the reversed gradient.
+    pub lambda: f64,
+    /// Further factor on it: DANN's schedule or 1.
+    pub alpha: Alpha,
+    /// What becomes of the domain classifier.
+    pub domain_classifier: Adversary,
+    /// How loud the noise is.
+    pub strategy: Strategy,
+    /// Epochs after which `easy_to_hard` goes on by 1 dB.
+    pub epochs_per_db: usize,
+    /// Over which windows the feature extractor's batch norm takes its statistics.
+    pub batch_statistics: BatchStatistics,
+    /// Epochs between validations, clean and at five signal-to-noise ratios; the last epoch is always validated.
+    pub validate_every_epochs: usize,
+    /// Steps between checkpoints, besides the one after each validation; 0 is off.
+    pub checkpoint_every_steps: u64,
+}
+
+impl Default for DatConfig {
+    fn default() -> Self {
+        Self {
+            method: Method::default(),
+            epochs: 800,
+            batch: 48,
+            learning_rate: 1e-4,
+            lambda: 0.05,
+            alpha: Alpha::default(),
+            domain_classifier: Adversary::default(),
+            strategy: Strategy::None,
+            epochs_per_db: 30,
+            batch_statistics: BatchStatistics::default(),
+            validate_every_epochs: 10,
+            checkpoint_every_steps: 0,
+        }
+    }
+}
+
+impl DatConfig {
+    /// Signal-to-noise ratios by epoch.
+    pub fn snr(&self) -> SnrSchedule {
+        match self.strategy {
+            Strategy::None => SnrSchedule::Constant,
+            Strategy::EasyToHard => SnrSchedule::SoftNoiseFirst { epochs_per_db: self.epochs_per_db },
+        }
+    }
 }
 
 /// Measure that picks the best weights, on clip probabilities of the validation split.
@@ -185,16 +405,12 @@ pub struct RecordedNoiseConfig {
     pub snr_db: [f32; 2],
 }
 
+fn one_noise() -> usize {
+    1
+}
+
 fn one() -> f64 {
     1.0
-}
-
-fn one_positive() -> usize {
-    1
-}
-
-fn one_epoch() -> usize {
-    1
 }
 
 impl Config {
@@ -280,6 +496,37 @@ impl Config {
         within("supervised.best_min_positives", stage.best_min_positives as f64, 1.0..=1e6)?;
         within("supervised.validate_every_epochs", stage.validate_every_epochs as f64, 1.0..=1e6)?;
 
+        if let Some(noise) = &self.noise
+            && ![1, 2, 4].contains(&noise.num_noises)
+        {
+            bail!("noise.num_noises is {}; it must be 1, 2 or 4", noise.num_noises);
+        }
+        let fe = &self.fe;
+        within("fe.epochs", fe.epochs as f64, 1.0..=1e6)?;
+        within("fe.batch", fe.batch as f64, 2.0..=4096.0)?;
+        within("fe.learning_rate", fe.learning_rate, 1e-9..=1.0)?;
+        within("fe.weight_decay", fe.weight_decay, 0.0..=1.0)?;
+        within("fe.temperature", fe.temperature, 1e-3..=100.0)?;
+        within("fe.projection_len", fe.projection_len as f64, 1.0..=MAX_WIDTH as f64)?;
+        for (effect, probability) in fe.chain.probabilities() {
+            within(&format!("fe.chain.{effect}"), probability, 0.0..=1.0)?;
+        }
+        within("fe.checkpoint_every_epochs", fe.checkpoint_every_epochs as f64, 1.0..=1e6)?;
+        let dc = &self.dc;
+        within("dc.epochs", dc.epochs as f64, 1.0..=1e6)?;
+        within("dc.batch", dc.batch as f64, 4.0..=4096.0)?;
+        within("dc.learning_rate", dc.learning_rate, 1e-9..=1.0)?;
+        within("dc.hidden", dc.hidden as f64, 1.0..=MAX_WIDTH as f64)?;
+        within("dc.epochs_per_db", dc.epochs_per_db as f64, 1.0..=1e6)?;
+        within("dc.checkpoint_every_epochs", dc.checkpoint_every_epochs as f64, 1.0..=1e6)?;
+        let dat = &self.dat;
+        within("dat.epochs", dat.epochs as f64, 1.0..=1e6)?;
+        within("dat.batch", dat.batch as f64, 4.0..=4096.0)?;
+        within("dat.learning_rate", dat.learning_rate, 1e-9..=1.0)?;
+        within("dat.lambda", dat.lambda, 0.0..=1e3)?;
+        within("dat.epochs_per_db", dat.epochs_per_db as f64, 1.0..=1e6)?;
+        within("dat.validate_every_epochs", dat.validate_every_epochs as f64, 1.0..=1e6)?;
+
         let augment = &self.augment;
         if let Some(gain) = augment.gain {
             range("augment.gain", gain, 0.001..=100.0)?;
@@ -319,8 +566,8 @@ fn leaves(config: &Config) -> Result<BTreeMap<String, toml::Value>> {
         }
     }
     let mut all = BTreeMap::new();
-    // Through the text, in which an f32 is as short as it was written.
-    collect("", toml::from_str(&config.to_toml()?)?, &mut all);
+    // Through text, where an f32 is as short as in the file.
+    collect("", config.to_toml()?.parse()?, &mut all);
     Ok(all)
 }
 
@@ -374,7 +621,12 @@ mod tests {
 
     #[test]
     fn shipped_configurations_are_valid() {
-        for text in [include_str!("../configs/smoke.toml"), include_str!("../configs/open-corpus.toml")] {
+        for text in [
+            include_str!("../configs/smoke.toml"),
+            include_str!("../configs/open-corpus.toml"),
+            include_str!("../configs/thesis.toml"),
+            include_str!("../configs/ablation.toml"),
+        ] {
             Config::parse(text, &[]).expect("a shipped configuration");
         }
     }

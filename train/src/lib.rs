@@ -1,10 +1,10 @@
 //! Trains Earmark's networks and measures them.
 //!
 //! ```text
-//! data set on disk -> clips in memory -> batches (seeded, made ahead) -> stage -> checkpoint -> model file
-//! data::mtat          data::clips        data::batches                   stages    run          export
-//!                                                                           |
-//!                                                          validation: eval (ROC-AUC, average precision)
+//! data set on disk -> clips, decoded once -> batches (seeded, made ahead) -> stage -> checkpoint -> model file
+//! data::layout        data::clips, cache     data::batches                   stages    run          export
+//!    |                                                                          |
+//!    doctor: sound or broken?                                 validation: eval (ROC-AUC, average precision)
 //! model file + split + noise -> eval::record (every condition, hashes) -> comparison (tables, plots, one page)
 //! ```
 //!
@@ -21,6 +21,7 @@ pub mod comparison;
 pub mod config;
 pub mod data;
 pub mod dataset;
+pub mod doctor;
 pub mod eval;
 pub mod export;
 pub mod progress;

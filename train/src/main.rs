@@ -12,9 +12,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use earmark_core::engine::{self, CpuEngine, DeviceChoice, EngineError, Notify};
 use earmark_core::model_file::Model;
 use earmark_train::comparison::{self, ReportArgs};
-use earmark_train::config::Config;
-use earmark_train::data::mtat::Split;
+use earmark_train::config::{Config, Method};
+use earmark_train::data::cache::{Cache, CacheArgs};
+use earmark_train::data::clips::Clip;
+use earmark_train::data::items::Split;
+use earmark_train::data::mtat::SplitRule;
 use earmark_train::dataset::{self, Dataset};
+use earmark_train::doctor::{self, DoctorArgs, Role};
 use earmark_train::eval::noise::NoiseArgs;
 use earmark_train::eval::record::{self, Plan};
 use earmark_train::eval::report::Report;
@@ -22,6 +26,7 @@ use earmark_train::eval::{self, report};
 use earmark_train::progress::Progress;
 use earmark_train::run::RunFolder;
 use earmark_train::stages::supervised::{self, Outcome, Which};
+use earmark_train::stages::{dat, dc, fe};
 use earmark_train::{export, rng, weights};
 
 /// Trains Earmark's networks and measures them.
@@ -40,6 +45,26 @@ struct Cli {
 enum Stage {
     /// The supervised reference: feature extractor and head on tag targets.
     Supervised,
+    /// Stage 1: the feature extractor by contrastive learning, without tags.
+    Fe,
+    /// Stage 2: the domain classifier on a trained feature extractor.
+    Dc,
+    /// Stage 3: domain adversarial training, or the baseline or supervised reference (dat.method).
+    Dat,
+    /// Stages 1 to 3 one after the other, each in a folder of --out.
+    All,
+}
+
+impl Stage {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Supervised => "supervised",
+            Self::Fe => fe::STAGE,
+            Self::Dc => dc::STAGE,
+            Self::Dat => dat::STAGE,
+            Self::All => "all",
+        }
+    }
 }
 
 #[derive(Args)]
@@ -53,6 +78,12 @@ struct TrainArgs {
     /// Data set in MagnaTagATune's layout: the folder with `annotations_final.csv`.
     #[arg(long, value_name = "DIR", required = true)]
     data: Option<PathBuf>,
+    /// Feature extractor that the stages dc and dat start from: a run of stage fe, supervised or dat, or a model file.
+    #[arg(long, value_name = "RUN|FILE")]
+    fe: Option<PathBuf>,
+    /// Domain classifier that the stage dat starts from: a run of stage dc.
+    #[arg(long, value_name = "RUN")]
+    dc: Option<PathBuf>,
     /// Folder of the run [default: runs/CONFIG-seedN].
     #[arg(long, value_name = "RUN", required_if_eq("resume", "true"))]
     out: Option<PathBuf>,
@@ -62,6 +93,11 @@ struct TrainArgs {
     /// Override a value of the configuration, e.g. supervised.epochs=3. May be repeated.
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "resume")]
     set: Vec<String>,
+    #[command(flatten)]
+    cache: CacheArgs,
+    /// Train on data that `train doctor` calls broken.
+    #[arg(long)]
+    allow_broken: bool,
     /// Where to train: cpu, wgpu (the first GPU), wgpu:N as `earmark devices` lists them, or auto, which takes a GPU if
     /// it passes its self-test and is faster than the CPU. Only cpu repeats a run bit for bit.
     #[arg(long, value_name = "DEVICE", default_value_t = DeviceChoice::Cpu)]
@@ -73,6 +109,8 @@ struct TrainArgs {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Look for what is wrong with data sets: missing, damaged, duplicate and leaking files. Exit code 1: broken.
+    Doctor(DoctorArgs),
     /// Measure a model on a split, clean and in noise: macro ROC-AUC and average precision, clip and window level.
     Evaluate(EvaluateArgs),
     /// Join records of `evaluate --json` into tables and plots, as Markdown and as one HTML page.
@@ -100,6 +138,11 @@ struct EvaluateArgs {
     /// Part of the data set.
     #[arg(long)]
     split: Split,
+    /// What decides the split of a clip [default: as in --run, else folders].
+    #[arg(long, value_enum)]
+    split_rule: Option<SplitRule>,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// Also measure only the tags with at least this many positive clips.
     #[arg(long, value_name = "N", default_value_t = 5)]
     min_positives: usize,
@@ -151,6 +194,8 @@ struct ExportArgs {
     /// Measure the model on the validation and the test split of this data set and write the measures into the file.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// Show no progress.
     #[arg(long)]
     no_progress: bool,
@@ -174,6 +219,11 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         None => train(cli.train),
+        Some(Command::Doctor(args)) => match doctor::run(&args) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::from(1),
+            Err(error) => Err(error.into()),
+        },
         Some(Command::Evaluate(args)) => match args.noise.validate() {
             Ok(()) => evaluate(&args).map_err(Failure::from),
             Err(error) => Err(Failure::Usage(error)),
@@ -196,59 +246,129 @@ fn progress(hidden: bool) -> Progress {
 }
 
 fn train(args: TrainArgs) -> Result<(), Failure> {
-    let progress = progress(args.no_progress);
-    let data = args.data.ok_or_else(|| Failure::Usage(anyhow::anyhow!("--data is required")))?;
-    let (config, out) = if args.resume {
-        let out = args.out.unwrap_or_default();
-        let config = RunFolder::open(&out).map_err(Failure::Usage)?.config().clone();
-        if let Some(path) = &args.config
-            && Config::load(path, &[]).map_err(Failure::Usage)? != config
-        {
-            let message = "differs from the configuration saved with the run; leave --config out to continue the run";
-            return Err(Failure::Usage(anyhow::anyhow!("{}: {message}", path.display())));
+    let usage = |message: String| Failure::Usage(anyhow::anyhow!(message));
+    let stage = args.stage.ok_or_else(|| usage("--stage is required".to_owned()))?;
+    let out = match (&args.out, &args.config) {
+        (Some(out), _) => out.clone(),
+        (None, Some(path)) => {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let seed = Config::load(path, &args.set).map_err(Failure::Usage)?.seed;
+            PathBuf::from("runs").join(format!("{stem}-seed{seed}"))
         }
-        (config, out)
-    } else {
-        let path = args.config.unwrap_or_default();
-        let config = Config::load(&path, &args.set).map_err(Failure::Usage)?;
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let out = args.out.unwrap_or_else(|| PathBuf::from("runs").join(format!("{stem}-seed{}", config.seed)));
-        RunFolder::must_be_free(&out).map_err(Failure::Usage)?;
-        (config, out)
+        (None, None) => return Err(usage("--out is required with --resume".to_owned())),
     };
-
     let stop = stop_on_ctrl_c()?;
-    let dataset = Dataset::open(&data, &config)?;
-    let (device, device_name) = open_device(args.device, &config, dataset.num_tags())?;
-    let loaded = dataset.load(&config, progress, &stop)?;
-    if progress == Progress::Shown {
-        eprintln!("{}", loaded.summary());
+    if !matches!(stage, Stage::All) {
+        let start = Start { fe: args.fe.clone(), dc: args.dc.clone() };
+        train_stage(stage, &args, &out, start, args.resume, &stop)?;
+        return Ok(());
     }
-    let identity = loaded.identity(&config, "supervised")?;
-    let run = if args.resume {
-        let run = RunFolder::open(&out)?;
-        if !run.identity()?.same_data(&identity) {
+    let (fe, dc) = (out.join(fe::STAGE), out.join(dc::STAGE));
+    for (stage, start) in [
+        (Stage::Fe, Start::default()),
+        (Stage::Dc, Start { fe: Some(fe.clone()), dc: None }),
+        (Stage::Dat, Start { fe: Some(fe.clone()), dc: Some(dc.clone()) }),
+    ] {
+        let out = out.join(stage.name());
+        // A stage that was begun is continued, one that was not is started; both need --resume or a free folder.
+        let resume = args.resume && out.exists();
+        if train_stage(stage, &args, &out, start, resume, &stop)? == Outcome::Interrupted {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// What a stage starts from.
+#[derive(Default)]
+struct Start {
+    fe: Option<PathBuf>,
+    dc: Option<PathBuf>,
+}
+
+impl Start {
+    /// Reads what a new run would start from, so that a mistake is known before anything else is done.
+    fn check(&self, stage: Stage, config: &Config) -> Result<()> {
+        if !matches!(stage, Stage::Dc | Stage::Dat) {
+            return Ok(());
+        }
+        let device = Device::flex();
+        let needs = || format!("stage {} needs a trained feature extractor: --fe RUN or --fe MODEL", stage.name());
+        fe::load(self.fe.as_deref().with_context(needs)?, config, &device)?;
+        if matches!(stage, Stage::Dat) && config.dat.method == Method::Proposed {
+            let needs = "the proposed method needs a domain classifier: --dc RUN, of a run of --stage dc";
+            dc::load(self.dc.as_deref().context(needs)?, config, &device)?;
+        }
+        Ok(())
+    }
+}
+
+fn train_stage(
+    stage: Stage,
+    args: &TrainArgs,
+    out: &Path,
+    start: Start,
+    resume: bool,
+    stop: &AtomicBool,
+) -> Result<Outcome, Failure> {
+    let progress = progress(args.no_progress);
+    let data = args.data.as_deref().ok_or_else(|| Failure::Usage(anyhow::anyhow!("--data is required")))?;
+    let config = configuration(args, out, resume)?;
+    if !resume {
+        start.check(stage, &config).map_err(Failure::Usage)?;
+    }
+
+    let (dataset, cache) = (Dataset::open(data, &config)?, args.cache.open()?);
+    let (device, device_name) = open_device(args.device, &config, dataset.num_tags())?;
+    for broken in doctor::admit(Role::Data, dataset.annotations(), cache.as_ref(), args.allow_broken)? {
+        eprintln!("warning: training on broken data: {broken}");
+    }
+    let loaded = dataset.with_cache(cache).load(&config, progress, stop)?;
+    if progress == Progress::Shown {
+        eprintln!("stage {}: {}", stage.name(), loaded.summary());
+    }
+    let identity = loaded.identity(&config, stage.name())?;
+    let run = if resume {
+        let run = RunFolder::open(out)?;
+        let begun = run.identity()?;
+        if begun.stage != identity.stage {
+            let message = format!("is a run of stage {}; resume it with --stage {0}", begun.stage);
+            return Err(Failure::Usage(anyhow::anyhow!("{}: {message}", out.display())));
+        }
+        if !begun.same_data(&identity) {
             let message = "the labels or clips are not those that the run began with; resume with the same --data";
             return Err(Failure::Usage(anyhow::anyhow!("{}: {message}", data.display())));
         }
         run
     } else {
-        RunFolder::create(&out, &config, &identity)?
+        RunFolder::create(out, &config, &identity)?
     };
 
     eprintln!("training on {device_name}");
-    let data_of_stage = loaded.into_supervised(&config);
+    let fe = start.fe.unwrap_or_default();
+    let train = || match stage {
+        Stage::Fe => fe::train(&run, &config, &loaded.into_pairs(&config)?, &device, progress, stop),
+        Stage::Dc => dc::train(&run, &config, &loaded.into_domains(&config)?, &fe, &device, progress, stop),
+        Stage::Dat => {
+            let start = dat::Start { feature_extractor: fe, domain_classifier: start.dc };
+            dat::train(&run, &config, &loaded.into_dat(&config)?, &start, &device, progress, stop)
+        }
+        Stage::Supervised | Stage::All => {
+            supervised::train(&run, &config, &loaded.into_supervised(&config), &device, progress, stop)
+        }
+    };
     // A device that is lost while it computes reaches us as a panic of its runtime.
-    let outcome =
-        catch_unwind(AssertUnwindSafe(|| supervised::train(&run, &config, &data_of_stage, &device, progress, &stop)));
-    let outcome = outcome.map_err(|panic| {
+    let outcome = catch_unwind(AssertUnwindSafe(train)).map_err(|panic| {
         if device == Device::flex() {
             resume_unwind(panic);
         }
-        let cpu = resume_command(&data, &out, DeviceChoice::Cpu);
+        let cpu = resume_command(args, out, DeviceChoice::Cpu);
         anyhow::anyhow!("{device_name} failed; continue from the newest checkpoint on another device, e.g. with: {cpu}")
     })??;
     match outcome {
+        Outcome::Finished if matches!(stage, Stage::Fe | Stage::Dc) => {
+            println!("{}: stage {} is done", out.display(), stage.name());
+        }
         Outcome::Finished => {
             let best = supervised::validated(&run, Which::Best)?.validation;
             println!(
@@ -261,15 +381,43 @@ fn train(args: TrainArgs) -> Result<(), Failure> {
             );
         }
         Outcome::Interrupted => {
-            println!("interrupted and saved; continue with: {}", resume_command(&data, &out, args.device));
+            println!("interrupted and saved; continue with: {}", resume_command(args, out, args.device));
         }
     }
-    Ok(())
+    Ok(outcome)
 }
 
-fn resume_command(data: &Path, out: &Path, device: DeviceChoice) -> String {
-    let (data, out) = (data.display(), out.display());
-    format!("train --stage supervised --data {data} --out {out} --resume --device {device}")
+/// The configuration of a new run, or that of the run which is resumed.
+fn configuration(args: &TrainArgs, out: &Path, resume: bool) -> Result<Config, Failure> {
+    if !resume {
+        // Stage 2 or 3 of an interrupted --stage all has no folder yet; it takes the configuration of the stage before.
+        let earlier = [dc::STAGE, fe::STAGE].map(|stage| out.with_file_name(stage));
+        let config = match &args.config {
+            Some(path) => Config::load(path, &args.set),
+            None => earlier.iter().find(|run| run.exists()).map_or_else(
+                || Err(anyhow::anyhow!("--config is required")),
+                |run| Ok(RunFolder::open(run)?.config().clone()),
+            ),
+        };
+        RunFolder::must_be_free(out).map_err(Failure::Usage)?;
+        return config.map_err(Failure::Usage);
+    }
+    let config = RunFolder::open(out).map_err(Failure::Usage)?.config().clone();
+    if let Some(path) = &args.config
+        && Config::load(path, &[]).map_err(Failure::Usage)? != config
+    {
+        let message = "differs from the configuration saved with the run; leave --config out to continue the run";
+        return Err(Failure::Usage(anyhow::anyhow!("{}: {message}", path.display())));
+    }
+    Ok(config)
+}
+
+/// The command that continues what `args` began, in the folder of a stage or, with `--stage all`, of them all.
+fn resume_command(args: &TrainArgs, out: &Path, device: DeviceChoice) -> String {
+    let stage = args.stage.map_or("", Stage::name);
+    let data = args.data.as_deref().unwrap_or(Path::new("")).display();
+    let out = if matches!(args.stage, Some(Stage::All)) { out.parent().unwrap_or(out) } else { out }.display();
+    format!("train --stage {stage} --data {data} --out {out} --resume --device {device}")
 }
 
 /// The device to train on and its name. The network as it begins is what a GPU is tested with.
@@ -305,15 +453,16 @@ fn evaluate(args: &EvaluateArgs) -> Result<()> {
         (None, Some(run)) => export::model_of_run(&RunFolder::open(run)?, args.weights, "run", "")?,
         (None, None) => bail!("name a --model or a --run"),
     };
-    let progress = progress(args.no_progress);
-    let noises = args.noise.load(progress)?;
+    let rule = match (args.split_rule, &args.run) {
+        (Some(rule), _) => rule,
+        (None, Some(run)) => RunFolder::open(run)?.config().data.split,
+        (None, None) => SplitRule::default(),
+    };
+    let (progress, cache) = (progress(args.no_progress), args.cache.open()?);
+    let noises = args.noise.load(cache.as_ref(), progress)?;
     for set in noises.iter().filter(|set| !set.left_out.is_empty()) {
-        eprintln!(
-            "warning: {} noises of '{}' were left out; the first: {}",
-            set.left_out.len(),
-            set.name,
-            set.left_out[0]
-        );
+        let (count, name, first) = (set.left_out.len(), &set.name, &set.left_out[0]);
+        eprintln!("warning: {count} noises of '{name}' were left out; the first: {first}");
     }
     let plan = Plan {
         root: &args.data,
@@ -325,7 +474,8 @@ fn evaluate(args: &EvaluateArgs) -> Result<()> {
         seed: args.noise.seed,
         tsne_snr_db: args.noise.tsne,
     };
-    let clips = dataset::load_split(&args.data, args.split, &model.metadata.tags, progress)?;
+    let from = Source { data: &args.data, rule, cache };
+    let clips = from.load(args.split, &model.metadata.tags, progress)?;
     let (record, clean) = record::evaluate(&model, args.method.as_deref(), &clips, &plan, progress)?;
     if let Some(path) = &args.scores {
         let table = report::ScoreTable::new(&clean, &clips, &model.metadata.tags);
@@ -343,14 +493,27 @@ fn evaluate(args: &EvaluateArgs) -> Result<()> {
     Ok(())
 }
 
+/// Where clips to measure on come from.
+struct Source<'a> {
+    data: &'a Path,
+    rule: SplitRule,
+    cache: Option<Cache>,
+}
+
+impl Source<'_> {
+    fn load(&self, split: Split, tags: &[String], progress: Progress) -> Result<Vec<Clip>> {
+        dataset::load_split(self.data, self.rule, split, tags, self.cache.as_ref(), progress)
+    }
+}
+
 fn compare(args: &ReportArgs) -> Result<()> {
     let [markdown, html] = comparison::run(args)?;
     println!("{}\n{}", markdown.display(), html.display());
     Ok(())
 }
 
-fn measure(model: &Model, data: &Path, split: Split, min_positives: usize, progress: Progress) -> Result<Report> {
-    let clips = dataset::load_split(data, split, &model.metadata.tags, progress)?;
+fn measure(model: &Model, from: &Source<'_>, split: Split, min_positives: usize, progress: Progress) -> Result<Report> {
+    let clips = from.load(split, &model.metadata.tags, progress)?;
     let scores = eval::score(&CpuEngine::new(model, 1)?, &clips, progress)?;
     Ok(Report::new(&scores, &clips, &model.metadata.tags, split, min_positives))
 }
@@ -367,14 +530,16 @@ fn metrics(args: &MetricsArgs) -> Result<()> {
 }
 
 fn export(args: &ExportArgs) -> Result<()> {
-    let mut model = export::model_of_run(&RunFolder::open(&args.run)?, args.weights, &args.name, &args.licence)?;
+    let run = RunFolder::open(&args.run)?;
+    let mut model = export::model_of_run(&run, args.weights, &args.name, &args.licence)?;
     if let Some(data) = &args.data {
         model.save(&args.out)?;
         // What is measured is the file as written, 16-bit weights included.
         let written = Model::load(&args.out)?;
+        let from = Source { data, rule: run.config().data.split, cache: args.cache.open()? };
         let mut measures = serde_json::Map::new();
         for split in [Split::Valid, Split::Test] {
-            let report = measure(&written, data, split, 5, progress(args.no_progress))?;
+            let report = measure(&written, &from, split, 5, progress(args.no_progress))?;
             measures.insert(split.to_string(), serde_json::to_value(report)?);
         }
         model.metadata.metrics = measures.into();

@@ -290,6 +290,14 @@ impl Checkpoint {
         }
     }
 
+    /// One of the files as saved.
+    ///
+    /// # Errors
+    /// If it was not, or cannot be read.
+    pub fn required(&self, name: &str) -> Result<Vec<u8>> {
+        self.file(name)?.with_context(|| format!("{}: {name} is missing", self.path.display()))
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path

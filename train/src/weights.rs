@@ -1,6 +1,9 @@
-//! Weights outside a tensor library: how they start, how they are averaged, how they are saved exactly.
+//! Weights: how they start, how they are averaged, how they are saved exactly.
 
 use anyhow::{Result, bail};
+use burn::module::Param;
+use burn::nn::Linear;
+use burn::tensor::{Device, Tensor, TensorData};
 use earmark_core::weights::{Architecture, ConvWeights, LinearWeights, NUM_MODULES, Weights};
 use rand::{Rng, RngExt};
 
@@ -33,6 +36,19 @@ pub fn initial(architecture: &Architecture, rng: &mut impl Rng) -> Weights {
         })
         .collect();
     Weights { convs, head }
+}
+
+/// Gives a fully connected layer PyTorch's default start, as [`initial`] does.
+pub fn start(layer: &mut Linear, rng: &mut impl Rng, device: &Device) {
+    let [inputs, outputs] = layer.weight.dims();
+    let bound = 1.0 / (inputs as f32).sqrt();
+    let mut uniform = |len: usize| -> Vec<f32> { (0..len).map(|_| rng.random_range(-bound..=bound)).collect() };
+    let weight = TensorData::new(uniform(inputs * outputs), [inputs, outputs]);
+    layer.weight = Param::from_tensor(Tensor::from_data(weight, device));
+    layer.bias = layer
+        .bias
+        .take()
+        .map(|_| Param::from_tensor(Tensor::from_data(TensorData::new(uniform(outputs), [outputs]), device)));
 }
 
 /// Every vector in a fixed order.

@@ -205,7 +205,7 @@ fn stopping_and_resuming_after_every_step_changes_nothing() {
 
 fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
-    command.stdin(Stdio::null());
+    command.stdin(Stdio::null()).env("EARMARK_CACHE", "none");
     command
 }
 
@@ -419,4 +419,57 @@ fn mistakes_are_told_apart_by_exit_code() {
         .expect("written");
     let (code, _, stderr) = train("config.toml");
     assert!(code == 1 && stderr.contains("line 3: 3 columns"), "{code} {stderr}");
+}
+
+#[test]
+fn training_from_the_cache_equals_training_from_memory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_fixture(folder.path());
+    let at = |name: &str| -> PathBuf { folder.path().join(name) };
+    std::fs::write(at("config.toml"), CONFIG).expect("written");
+    let train = |out: &str, cache: &Path| {
+        let mut command = train_command(folder.path(), &at(out));
+        command.arg("--config").arg(at("config.toml")).args(["--set", "supervised.epochs=2"]);
+        let (code, _, stderr) = output(command.arg("--cache").arg(cache));
+        assert_eq!(code, 0, "{stderr}");
+        metrics_text(&at(out))
+    };
+    let from_memory = train("memory", Path::new("none"));
+    assert_eq!(train("filling", &at("cache")), from_memory);
+    assert_eq!(train("filled", &at("cache")), from_memory);
+}
+
+#[test]
+fn the_doctor_stops_training_on_a_leak_unless_told_otherwise() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_fixture(folder.path());
+    let at = |name: &str| -> PathBuf { folder.path().join(name) };
+    let cache = at("cache");
+    std::fs::write(at("config.toml"), CONFIG).expect("written");
+    let doctor = |arguments: &[&str]| {
+        let mut command = binary();
+        command.args(["doctor", "--no-progress", "--data"]).arg(folder.path()).arg("--cache").arg(&cache);
+        output(command.args(arguments))
+    };
+    let (code, stdout, stderr) = doctor(&[]);
+    assert!(code == 0 && stdout.contains("sound"), "{code} {stdout} {stderr}");
+
+    // The test split hears a training clip under another name: only the samples tell.
+    std::fs::copy(at("0/clip-0.wav"), at("d/clip-14.wav")).expect("copied");
+    let (code, json, stderr) = doctor(&["--json"]);
+    let report: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert!(code == 1 && report["is_sound"] == false, "{code} {json} {stderr}");
+
+    let train = |arguments: &[&str]| {
+        let mut command = train_command(folder.path(), &at("run"));
+        command.arg("--config").arg(at("config.toml")).args(["--set", "supervised.epochs=1"]);
+        output(command.arg("--cache").arg(&cache).args(arguments))
+    };
+    let (code, _, stderr) = train(&[]);
+    assert!(
+        code == 1 && stderr.contains("copies across splits") && stderr.contains("--allow-broken"),
+        "{code} {stderr}"
+    );
+    let (code, _, stderr) = train(&["--allow-broken"]);
+    assert!(code == 0 && stderr.contains("warning: training on broken data"), "{code} {stderr}");
 }

@@ -17,6 +17,7 @@
 //! Files are not trusted. A file that makes a decoder panic fails alone; declared sizes do not reserve memory; samples are
 //! finite and within ±[`CLAMP`]. What was repaired or is missing is told by [`AudioStream::warnings`].
 
+pub mod augment;
 mod decode;
 mod error;
 mod ffmpeg;

@@ -23,6 +23,7 @@ mod block;
 mod buffers;
 mod extension;
 mod measure;
+mod mix;
 mod passes;
 #[cfg(test)]
 mod reference;
@@ -42,6 +43,7 @@ use burn::{
 pub use buffers::release as release_buffers;
 pub use extension::{BlockOptions, ModuleTensors, SampleCnnOps};
 pub use measure::measure_modules;
+pub use mix::{mix_snr, mix_snr_plain};
 
 use crate::{
     WINDOW_SAMPLES,

@@ -11,7 +11,11 @@ use burn::{
 };
 
 use crate::{
-    WINDOW_SAMPLES, kernels,
+    WINDOW_SAMPLES,
+    kernels::{
+        self,
+        wgpu::{ConvChoice, ConvShape},
+    },
     weights::{Architecture, NUM_MODULES},
 };
 
@@ -81,8 +85,9 @@ impl SampleCnnConfig {
 }
 
 impl SampleCnn {
-    /// Embeds each window, with the training kernels where there are any for the device ([`kernels`]) and as
-    /// [`forward_plain`](Self::forward_plain) elsewhere. Both train batch norm's statistics under the same conditions
+    /// Embeds each window: with the training kernels where there are any for the device ([`kernels::supports`]), on a
+    /// wgpu device with the convolutions that were measured to be fastest ([`ConvChoice::measured`]), and as
+    /// [`forward_plain`](Self::forward_plain) elsewhere. All train batch norm's statistics under the same conditions
     /// (on an autodiff device, unless frozen).
     ///
     /// # Shapes
@@ -92,14 +97,31 @@ impl SampleCnn {
     ///
     /// # Panics
     ///
-    /// If a window has another length. On the kernels, in the backward pass, if `windows` itself requires a gradient:
-    /// they do not compute it; `forward_plain` does.
+    /// If a window has another length. On the training kernels, in the backward pass, if `windows` itself requires a
+    /// gradient: they do not compute it; `forward_plain` does.
     pub fn forward(&self, windows: Tensor<2>) -> Tensor<2> {
-        if kernels::supports(&windows.device()) {
+        let device = windows.device();
+        if kernels::supports(&device) {
             kernels::sample_cnn(self, windows)
+        } else if kernels::wgpu::supports(&device) {
+            self.forward_choosing(windows, ConvChoice::measured)
         } else {
             self.forward_plain(windows)
         }
+    }
+
+    /// Embeds each window on a wgpu device; `choose` says who computes each convolution and its gradients.
+    ///
+    /// # Shapes
+    ///
+    /// As [`forward`](Self::forward).
+    ///
+    /// # Panics
+    ///
+    /// If a window has another length; with other choices than [`ConvChoice::BACKEND`] also as
+    /// [`conv`](kernels::wgpu::conv) does.
+    pub fn forward_choosing(&self, windows: Tensor<2>, choose: impl Fn(&ConvShape) -> ConvChoice) -> Tensor<2> {
+        self.run(windows, |conv, x| kernels::wgpu::conv_module(conv, x, &choose))
     }
 
     /// Embeds each window with Burn's own operations: the definition of the network.
@@ -112,11 +134,15 @@ impl SampleCnn {
     ///
     /// If a window has another length.
     pub fn forward_plain(&self, windows: Tensor<2>) -> Tensor<2> {
+        self.run(windows, Conv1d::forward)
+    }
+
+    fn run(&self, windows: Tensor<2>, convolve: impl Fn(&Conv1d, Tensor<3>) -> Tensor<3>) -> Tensor<2> {
         let [_batch, samples] = windows.dims();
         assert_eq!(samples, WINDOW_SAMPLES, "SampleCNN takes windows of {WINDOW_SAMPLES} samples");
         let mut x = windows.unsqueeze_dim::<3>(1);
         for (index, module) in self.modules.iter().enumerate() {
-            x = relu(module.batch_norm.forward(module.conv.forward(x)));
+            x = relu(module.batch_norm.forward(convolve(&module.conv, x)));
             if (1..NUM_MODULES - 1).contains(&index) {
                 x = max_pool1d(x, MaxPoolOptions::new([3]).with_stride([3]));
             }

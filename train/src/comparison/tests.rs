@@ -1,5 +1,5 @@
 use super::*;
-use crate::data::mtat::Split;
+use crate::data::items::Split;
 use crate::eval::metrics::Metrics;
 use crate::eval::record::{FORMAT_VERSION, FilesIdentity, ModelIdentity, NoiseIdentity, Projection, Speed};
 use crate::eval::report::Report;

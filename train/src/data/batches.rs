@@ -6,14 +6,14 @@
 //! ```
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use earmark_core::WINDOW_SAMPLES;
+use earmark_core::audio::augment::{self, Pass};
+use earmark_core::audio::mix_snr;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 
-use super::augment::{self, Pass};
 use super::clips::{Clip, ClipAudio};
 use super::soft_labels::SoftLabels;
 use crate::config::{AugmentConfig, DataConfig};
@@ -79,7 +79,7 @@ impl BatchSource {
     }
 
     /// The window and the targets of one clip in one epoch.
-    fn example(&self, epoch: usize, clip: usize) -> (Vec<f32>, Vec<f32>) {
+    pub(super) fn example(&self, epoch: usize, clip: usize) -> (Vec<f32>, Vec<f32>) {
         let rng = &mut rng::stream(self.seed, "example", epoch as u64, clip as u64);
         let (mut window, mut tag_targets) = self.crop(&self.clips[clip], rng);
         if let Some(mixup) = &self.augment.mixup
@@ -97,14 +97,14 @@ impl BatchSource {
         {
             let recording = &self.noise[rng.random_range(0..self.noise.len())];
             let noise = noise_window(recording, rng);
-            augment::add_at_snr(&mut window, &noise, uniform(rng, config.snr_db));
+            mix_snr(&mut window, &[&noise], uniform(rng, config.snr_db));
         }
         if let Some(config) = &self.augment.white_noise
             && rng.random_bool(config.probability)
         {
             let mut noise = vec![0.0; window.len()];
             augment::white_noise(rng, &mut noise);
-            augment::add_at_snr(&mut window, &noise, uniform(rng, config.snr_db));
+            mix_snr(&mut window, &[&noise], uniform(rng, config.snr_db));
         }
         (window, tag_targets)
     }
@@ -136,11 +136,11 @@ impl BatchSource {
     /// Targets of a crop around `centre` (samples), `[num_tags]`.
     fn tag_targets(&self, clip: &Clip, centre: f64) -> Vec<f32> {
         let hard = clip.entry.tag_targets.iter().map(|&on| f32::from(u8::from(on)));
-        let Some(of_clip) = self.soft_labels.as_ref().and_then(|soft| soft.clip(clip.entry.id)) else {
+        let Some(of_clip) = self.soft_labels.as_ref().and_then(|soft| soft.clip(&clip.entry.id)) else {
             return hard.collect();
         };
         let mut targets = of_clip.to_vec();
-        if let Some(of_window) = self.soft_labels.as_ref().and_then(|soft| soft.window(clip.entry.id, centre)) {
+        if let Some(of_window) = self.soft_labels.as_ref().and_then(|soft| soft.window(&clip.entry.id, centre)) {
             augment::mix(&mut targets, of_window, 1.0 - self.data.clip_share as f32);
         }
         augment::mix(&mut targets, &hard.collect::<Vec<f32>>(), self.data.hard_share as f32);
@@ -149,7 +149,7 @@ impl BatchSource {
 }
 
 /// Part `index` of `len` items in `parts` parts whose sizes differ by at most one.
-fn share(len: usize, parts: usize, index: usize) -> Range<usize> {
+pub(super) fn share(len: usize, parts: usize, index: usize) -> Range<usize> {
     len * index / parts..len * (index + 1) / parts
 }
 
@@ -158,22 +158,27 @@ fn uniform(rng: &mut impl Rng, [low, high]: [f32; 2]) -> f32 {
 }
 
 /// A window of a recording: a random crop, or the recording repeated from a random start where it is shorter.
-fn noise_window(recording: &ClipAudio, rng: &mut impl Rng) -> Vec<f32> {
+pub(super) fn noise_window(recording: &ClipAudio, rng: &mut impl Rng) -> Vec<f32> {
     let len = recording.len();
     let start =
         if len > WINDOW_SAMPLES { rng.random_range(0..=len - WINDOW_SAMPLES) } else { rng.random_range(0..len) };
     (0..WINDOW_SAMPLES).filter_map(|offset| recording.get((start + offset) % len)).collect()
 }
 
-/// Batches from `(epoch, step)` on, prepared ahead on a thread; with the epoch and step of each. The thread ends with
-/// its receiver.
-pub fn prefetch(source: Arc<BatchSource>, epochs: usize, from: (usize, usize)) -> Receiver<(usize, usize, Batch)> {
+/// What `make` makes of epoch and step, from `(epoch, step)` on, prepared ahead on a thread; with the epoch and step of
+/// each. The thread ends with its receiver.
+pub fn prefetch<B: Send + 'static>(
+    make: impl Fn(usize, usize) -> B + Send + 'static,
+    steps_per_epoch: usize,
+    epochs: usize,
+    from: (usize, usize),
+) -> Receiver<(usize, usize, B)> {
     let (sender, receiver) = sync_channel(PREFETCHED_BATCHES);
     std::thread::spawn(move || {
         for epoch in from.0..epochs {
             let first_step = if epoch == from.0 { from.1 } else { 0 };
-            for step in first_step..source.steps_per_epoch() {
-                if sender.send((epoch, step, source.batch(epoch, step))).is_err() {
+            for step in first_step..steps_per_epoch {
+                if sender.send((epoch, step, make(epoch, step))).is_err() {
                     return;
                 }
             }
@@ -184,24 +189,30 @@ pub fn prefetch(source: Arc<BatchSource>, epochs: usize, from: (usize, usize)) -
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::config::{FilterConfig, MixupConfig, RecordedNoiseConfig, Targets, WhiteNoiseConfig};
-    use crate::data::mtat::{ClipEntry, Split};
+    use crate::data::items::{Item, Split};
+    use crate::data::mtat::SplitRule;
 
     /// Clips whose samples are all `index + 1`, so that a window tells which clip it comes from.
     fn source(num_clips: usize, batch: usize) -> BatchSource {
         let clips = (0..num_clips)
             .map(|index| Clip {
-                entry: ClipEntry {
-                    id: index as u64,
+                entry: Item {
+                    id: index.to_string(),
                     path: format!("0/{index}.wav"),
                     split: Split::Train,
+                    group: index.to_string(),
+                    start_secs: 0.0,
+                    length_secs: None,
                     tag_targets: vec![index == 0, true],
                 },
                 audio: ClipAudio::new(&vec![(index + 1) as f32; WINDOW_SAMPLES + 1_000]),
             })
             .collect();
-        let data = DataConfig { targets: Targets::Hard, clip_share: 1.0, hard_share: 0.0 };
+        let data = DataConfig { targets: Targets::Hard, split: SplitRule::Folders, clip_share: 1.0, hard_share: 0.0 };
         let noise = vec![ClipAudio::new(&[0.5, -0.25, 0.125])];
         BatchSource { clips, soft_labels: None, noise, data, augment: AugmentConfig::default(), batch, seed: 5 }
     }
@@ -253,7 +264,9 @@ mod tests {
     #[test]
     fn prefetched_batches_continue_where_asked() {
         let source = Arc::new(source(5, 2));
-        let received: Vec<_> = prefetch(Arc::clone(&source), 2, (0, 2)).into_iter().collect();
+        let batches = Arc::clone(&source);
+        let make = move |epoch, step| batches.batch(epoch, step);
+        let received: Vec<_> = prefetch(make, source.steps_per_epoch(), 2, (0, 2)).into_iter().collect();
         let places: Vec<_> = received.iter().map(|(epoch, step, _)| (*epoch, *step)).collect();
         assert_eq!(places, [(0, 2), (1, 0), (1, 1), (1, 2)]);
         assert_eq!(received[1].2, source.batch(1, 0));

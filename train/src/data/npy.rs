@@ -1,4 +1,4 @@
-//! Reads NumPy's `.npy` files, version 1.0, of little-endian `f32` matrices in C order.
+//! Reads NumPy's `.npy` files, version 1.0: little-endian `f32` matrices in C order, and lists of strings.
 
 use std::path::Path;
 
@@ -36,7 +36,52 @@ pub fn read_matrix(path: &Path) -> Result<Matrix> {
     })
 }
 
-fn parse_matrix(bytes: &[u8]) -> Result<Matrix> {
+/// Reads a list of strings.
+///
+/// # Errors
+/// Names the file and the rule it breaks: unreadable, not `.npy` 1.0, not `<U` with one dimension, a size other than
+/// the header declares, or a character that is none.
+pub fn read_strings(path: &Path) -> Result<Vec<String>> {
+    let bytes = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    parse_strings(&bytes)
+        .with_context(|| format!("{}: expected a list of strings saved by numpy.save (little-endian)", path.display()))
+}
+
+fn parse_strings(bytes: &[u8]) -> Result<Vec<String>> {
+    let (header, data) = parse_header(bytes)?;
+    let characters = header.split_once("'descr': '<U").and_then(|(_, rest)| rest.split_once('\''));
+    let characters: usize = characters
+        .and_then(|(count, _)| count.parse().ok())
+        .filter(|&count| count > 0)
+        .with_context(|| format!("the values are not '<U': {}", header.trim()))?;
+    let [rows] = parse_shape(header)[..] else { bail!("the shape is not (rows,): {}", header.trim()) };
+    let row_bytes = characters.checked_mul(4).context("the strings are too long")?;
+    if rows.checked_mul(row_bytes) != Some(data.len()) {
+        bail!("the header declares {rows} strings of {characters}, the file holds {} bytes of them", data.len());
+    }
+    let character = |b: &[u8]| char::from_u32(u32::from_le_bytes([b[0], b[1], b[2], b[3]])).context("not a character");
+    // Shorter strings are filled up with zeros.
+    let string = |row: &[u8]| row.chunks_exact(4).map(character).filter(|c| !matches!(c, Ok('\0'))).collect();
+    data.chunks_exact(row_bytes).map(string).collect()
+}
+
+/// A file of strings, as `numpy.save` writes it.
+#[cfg(test)]
+pub(super) fn string_file(rows: &[&str]) -> Vec<u8> {
+    let characters = rows.iter().map(|row| row.chars().count()).max().unwrap_or(1);
+    let mut header = format!("{{'descr': '<U{characters}', 'fortran_order': False, 'shape': ({},), }}", rows.len());
+    header += &" ".repeat(117 - header.len());
+    let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    bytes.extend(format!("{header}\n").as_bytes());
+    for row in rows {
+        let padded = row.chars().chain(std::iter::repeat('\0')).take(characters);
+        bytes.extend(padded.flat_map(|character| (character as u32).to_le_bytes()));
+    }
+    bytes
+}
+
+/// The header's text and the bytes behind it.
+fn parse_header(bytes: &[u8]) -> Result<(&str, &[u8])> {
     if bytes.len() < 10 || &bytes[..6] != MAGIC {
         bail!("the file does not start with NumPy's magic bytes");
     }
@@ -46,14 +91,18 @@ fn parse_matrix(bytes: &[u8]) -> Result<Matrix> {
     let header_len = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
     let Some(header) = bytes.get(10..10 + header_len) else { bail!("the header is cut off") };
     let header = std::str::from_utf8(header).context("the header is not text")?;
+    Ok((header, &bytes[10 + header_len..]))
+}
+
+fn parse_matrix(bytes: &[u8]) -> Result<Matrix> {
+    let (header, data) = parse_header(bytes)?;
     if !header.contains("'descr': '<f4'") {
         bail!("the values are not '<f4': {}", header.trim());
     }
     if !header.contains("'fortran_order': False") {
         bail!("the matrix is not in C order: {}", header.trim());
     }
-    let (rows, columns) = parse_shape(header).with_context(|| format!("the shape is not (rows, columns): {header}"))?;
-    let data = &bytes[10 + header_len..];
+    let [rows, columns] = parse_shape(header)[..] else { bail!("the shape is not (rows, columns): {header}") };
     let expected = rows.checked_mul(columns).and_then(|count| count.checked_mul(4));
     if expected != Some(data.len()) {
         bail!("the header declares {rows} x {columns} values, the file holds {} bytes of them", data.len());
@@ -62,12 +111,12 @@ fn parse_matrix(bytes: &[u8]) -> Result<Matrix> {
     Ok(Matrix { rows, columns, values })
 }
 
-/// `'shape': (rows, columns)` out of the header's Python literal.
-fn parse_shape(header: &str) -> Option<(usize, usize)> {
-    let inner = header.split_once("'shape': (")?.1.split_once(')')?.0;
-    let mut sizes = inner.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::parse::<usize>);
-    let (rows, columns) = (sizes.next()?.ok()?, sizes.next()?.ok()?);
-    sizes.next().is_none().then_some((rows, columns))
+/// The sizes in `'shape': (...)` of the header's Python literal; none where there is no such thing.
+fn parse_shape(header: &str) -> Vec<usize> {
+    let inner =
+        header.split_once("'shape': (").and_then(|(_, rest)| rest.split_once(')')).map_or("", |(inner, _)| inner);
+    let sizes = inner.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::parse::<usize>);
+    sizes.collect::<Result<_, _>>().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -111,5 +160,18 @@ mod tests {
         let mut cut = npy(good, &[]);
         cut.truncate(40);
         assert!(refused(&cut).contains("cut off"));
+    }
+
+    #[test]
+    fn strings_read_back_without_their_padding() {
+        let bytes = string_file(&["0\tf/é.mp3", "", "10\ta/b.mp3"]);
+        assert_eq!(parse_strings(&bytes).expect("a valid file"), ["0\tf/é.mp3", "", "10\ta/b.mp3"]);
+        let refused = |bytes: &[u8]| parse_strings(bytes).expect_err("must be refused").to_string();
+        assert!(refused(&bytes[..bytes.len() - 4]).contains("declares 3 strings"));
+        assert!(refused(&npy("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }", &[1.; 2])).contains("'<U'"));
+        let mut surrogate = string_file(&["a"]);
+        let at = surrogate.len() - 4;
+        surrogate[at..].copy_from_slice(&0xD800_u32.to_le_bytes());
+        assert!(refused(&surrogate).contains("not a character"));
     }
 }

@@ -23,14 +23,14 @@ const TEACHER_WINDOW_SECS: f64 = 3.0;
 /// A teacher's probabilities for the clips of a data set.
 #[derive(Clone, Debug)]
 pub struct SoftLabels {
-    clips: HashMap<u64, Vec<f32>>,
+    clips: HashMap<String, Vec<f32>>,
     windows: Option<SoftWindows>,
 }
 
 #[derive(Clone, Debug)]
 struct SoftWindows {
     probabilities: Matrix,
-    clips: HashMap<u64, ClipRows>,
+    clips: HashMap<String, ClipRows>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,15 +64,15 @@ impl SoftLabels {
     }
 
     /// Probabilities of a clip, `[num_tags]`; `None` if the teacher has not heard it.
-    pub fn clip(&self, clip_id: u64) -> Option<&[f32]> {
-        self.clips.get(&clip_id).map(Vec::as_slice)
+    pub fn clip(&self, clip_id: &str) -> Option<&[f32]> {
+        self.clips.get(clip_id).map(Vec::as_slice)
     }
 
     /// Probabilities of the teacher's window whose centre is nearest to `centre` (samples at 22,050 Hz from the start
     /// of the clip), `[num_tags]`; `None` without window probabilities.
-    pub fn window(&self, clip_id: u64, centre: f64) -> Option<&[f32]> {
+    pub fn window(&self, clip_id: &str, centre: f64) -> Option<&[f32]> {
         let windows = self.windows.as_ref()?;
-        let clip = windows.clips.get(&clip_id)?;
+        let clip = windows.clips.get(clip_id)?;
         let centre_secs = centre / f64::from(SAMPLE_RATE_HZ);
         let nearest = ((centre_secs - TEACHER_WINDOW_SECS / 2.0) / clip.hop_secs).round();
         let row = nearest.clamp(0.0, (clip.rows - 1) as f64) as usize;
@@ -80,7 +80,7 @@ impl SoftLabels {
     }
 }
 
-fn parse_clips(text: &[u8], tags: &[String]) -> Result<HashMap<u64, Vec<f32>>> {
+fn parse_clips(text: &[u8], tags: &[String]) -> Result<HashMap<String, Vec<f32>>> {
     let mut reader = csv::Reader::from_reader(text);
     let header = reader.headers().context("line 1 is not text")?;
     if header.get(0) != Some("clip_id") || header.iter().skip(1).ne(tags.iter().map(String::as_str)) {
@@ -102,7 +102,7 @@ fn parse_clips(text: &[u8], tags: &[String]) -> Result<HashMap<u64, Vec<f32>>> {
                 _ => bail!("line {line}: '{field}' is not a probability (0 to 1)"),
             })
             .collect::<Result<Vec<f32>>>()?;
-        if clips.insert(id, probabilities).is_some() {
+        if clips.insert(id.to_string(), probabilities).is_some() {
             bail!("line {line}: clip_id {id} occurs a second time");
         }
     }
@@ -127,7 +127,7 @@ impl SoftWindows {
     }
 }
 
-fn parse_index(text: &[u8], available_rows: usize) -> Result<HashMap<u64, ClipRows>> {
+fn parse_index(text: &[u8], available_rows: usize) -> Result<HashMap<String, ClipRows>> {
     let mut clips = HashMap::new();
     for (index, row) in csv::Reader::from_reader(text).into_deserialize::<IndexRow>().enumerate() {
         let line = index + 2;
@@ -144,7 +144,7 @@ fn parse_index(text: &[u8], available_rows: usize) -> Result<HashMap<u64, ClipRo
             bail!("line {line}: hop_seconds {} must be positive", row.hop_seconds);
         }
         let rows = ClipRows { first_row: row.first_row, rows: row.rows, hop_secs: row.hop_seconds };
-        if clips.insert(row.clip_id, rows).is_some() {
+        if clips.insert(row.clip_id.to_string(), rows).is_some() {
             bail!("line {line}: clip_id {} occurs a second time", row.clip_id);
         }
     }
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn reads_probabilities_per_clip() {
         let clips = parse_clips(b"clip_id,guitar,piano\n7,0.25,1\n", &tags()).expect("a valid file");
-        assert_eq!(clips[&7], [0.25, 1.0]);
+        assert_eq!(clips["7"], [0.25, 1.0]);
     }
 
     #[test]
@@ -181,12 +181,12 @@ mod tests {
     #[test]
     fn the_nearest_window_is_found_by_its_centre() {
         let probabilities = Matrix { rows: 4, columns: 1, values: vec![9.0, 0.0, 0.1, 0.2] };
-        let clips = HashMap::from([(5, ClipRows { first_row: 1, rows: 3, hop_secs: 1.5 })]);
+        let clips = HashMap::from([("5".to_owned(), ClipRows { first_row: 1, rows: 3, hop_secs: 1.5 })]);
         let windows = Some(SoftWindows { probabilities, clips });
         let soft = SoftLabels { clips: HashMap::new(), windows };
         // Windows of 3 s start at 0, 1.5 and 3 s: their centres lie at 1.5, 3 and 4.5 s.
-        let at = |secs: f64| soft.window(5, secs * f64::from(SAMPLE_RATE_HZ)).expect("clip 5 has windows")[0];
+        let at = |secs: f64| soft.window("5", secs * f64::from(SAMPLE_RATE_HZ)).expect("clip 5 has windows")[0];
         assert_eq!([at(0.0), at(2.2), at(2.3), at(3.7), at(3.8), at(29.0)], [0.0, 0.0, 0.1, 0.1, 0.2, 0.2]);
-        assert!(soft.window(6, 0.0).is_none());
+        assert!(soft.window("6", 0.0).is_none());
     }
 }

@@ -36,7 +36,20 @@ pub struct Scores {
 /// # Errors
 /// When the engine's device fails.
 pub fn score(engine: &dyn Engine, clips: &[Clip], progress: Progress) -> Result<Scores, EngineError> {
-    let mut scores = score_mixtures(engine, clips, &[None], progress)?;
+    score_altered(engine, clips, |_, waveform| waveform, progress)
+}
+
+/// [`score`] of what `alter` makes of the waveform of each clip, given its index.
+///
+/// # Errors
+/// When the engine's device fails.
+pub fn score_altered(
+    engine: &dyn Engine,
+    clips: &[Clip],
+    alter: impl Fn(usize, Vec<f32>) -> Vec<f32> + Sync,
+    progress: Progress,
+) -> Result<Scores, EngineError> {
+    let mut scores = score_variants(engine, clips, 1, |_, clip, waveform| (alter(clip, waveform), 0), progress)?;
     Ok(scores.swap_remove(0))
 }
 
@@ -51,17 +64,34 @@ pub fn score_mixtures(
     mixtures: &[Option<Mixture<'_>>],
     progress: Progress,
 ) -> Result<Vec<Scores>, EngineError> {
+    let mix = |variant: usize, clip: usize, mut waveform: Vec<f32>| {
+        let mixture: &Option<Mixture<'_>> = &mixtures[variant];
+        let unmixed = mixture.as_ref().map_or(0, |mixture| mixture.mix(&clips[clip].entry.path, &mut waveform));
+        (waveform, unmixed)
+    };
+    score_variants(engine, clips, mixtures.len(), mix, progress)
+}
+
+/// Scores what `alter` makes of each clip in each of `num_variants` variants, given the numbers of both and the part
+/// of the waveform that is heard; it returns a waveform and a number of unmixed windows. One result per variant.
+fn score_variants(
+    engine: &dyn Engine,
+    clips: &[Clip],
+    num_variants: usize,
+    alter: impl Fn(usize, usize, Vec<f32>) -> (Vec<f32>, usize) + Sync,
+    progress: Progress,
+) -> Result<Vec<Scores>, EngineError> {
     let num_tags = engine.num_tags();
-    let bar = progress.bar("scoring", (clips.len() * mixtures.len()) as u64);
-    // Every clip under every mixture is a task of its own, so that a short split still fills many threads.
-    let per_task: Vec<(Vec<f32>, usize)> = (0..mixtures.len() * clips.len())
+    let bar = progress.bar("scoring", (clips.len() * num_variants) as u64);
+    // Every variant of a clip is a task of its own, so that a short split still fills many threads.
+    let per_task: Vec<(Vec<f32>, usize)> = (0..num_variants * clips.len())
         .into_par_iter()
         .map(|task| {
-            let (mixture, clip) = (&mixtures[task / clips.len()], &clips[task % clips.len()]);
-            let mut samples = clip.audio.to_vec();
-            samples.truncate(heard(samples.len()));
-            let unmixed = mixture.as_ref().map_or(0, |mixture| mixture.mix(&clip.entry.path, &mut samples));
-            let windows = window_probabilities(engine, &samples)?;
+            let (variant, clip) = (task / clips.len(), task % clips.len());
+            let mut waveform = clips[clip].audio.to_vec();
+            waveform.truncate(heard(waveform.len()));
+            let (waveform, unmixed) = alter(variant, clip, waveform);
+            let windows = window_probabilities(engine, &waveform)?;
             bar.inc(1);
             Ok((windows, unmixed))
         })
@@ -86,8 +116,8 @@ pub fn score_mixtures(
         }
         scores
     };
-    let of_mixture = |index: usize| gather(&per_task[index * clips.len()..(index + 1) * clips.len()]);
-    Ok((0..mixtures.len()).map(of_mixture).collect())
+    let of_variant = |index: usize| gather(&per_task[index * clips.len()..(index + 1) * clips.len()]);
+    Ok((0..num_variants).map(of_variant).collect())
 }
 
 /// How many of a clip's samples are heard: whole windows side by side, a rest shorter than a window is not, unless it
@@ -127,7 +157,7 @@ mod tests {
 
     use super::*;
     use crate::data::clips::ClipAudio;
-    use crate::data::mtat::{ClipEntry, Split};
+    use crate::data::items::{Item, Split};
     use earmark_core::engine::{Sink, WindowStream};
 
     /// A model that listens: it keeps every waveform it is given and says nothing but zeros.
@@ -190,7 +220,15 @@ mod tests {
     }
 
     fn clip(id: u64, samples: &[f32]) -> Clip {
-        let entry = ClipEntry { id, path: format!("c/{id}.ogg"), split: Split::Valid, tag_targets: vec![true] };
+        let entry = Item {
+            id: id.to_string(),
+            path: format!("c/{id}.ogg"),
+            split: Split::Valid,
+            group: id.to_string(),
+            start_secs: 0.0,
+            length_secs: None,
+            tag_targets: vec![true],
+        };
         Clip { entry, audio: ClipAudio::new(samples) }
     }
 

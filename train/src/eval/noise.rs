@@ -9,19 +9,20 @@
 //! and at which place they begin, follows from the seed, the clip's path, the SNR and the window's number and from
 //! nothing else; so every model meets the same mixtures, whatever the number of threads and the other SNRs asked for.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use earmark_core::WINDOW_SAMPLES;
-use earmark_core::audio::{self, mix_snr};
+use earmark_core::audio::mix_snr;
 use rand::{Rng, RngExt};
 use rayon::prelude::*;
-use serde::Deserialize;
 
 use super::record::FilesIdentity;
-use crate::data::clips::{ClipAudio, audio_files};
+use crate::data::audioset;
+use crate::data::cache::Cache;
+use crate::data::clips::{ClipAudio, audio_files, decode};
 use crate::progress::Progress;
 use crate::rng;
 
@@ -92,14 +93,14 @@ impl NoiseArgs {
     ///
     /// # Errors
     /// If a folder or a list cannot be read, or a folder holds fewer noises than a window needs.
-    pub fn load(&self, progress: Progress) -> Result<Vec<NoiseSet>> {
+    pub fn load(&self, cache: Option<&Cache>, progress: Progress) -> Result<Vec<NoiseSet>> {
         let mut kinds = HashMap::new();
         for path in &self.noise_list {
-            kinds.extend(read_kinds(path)?);
+            kinds.extend(audioset::labels_by_id(path)?);
         }
         let mut sets: Vec<NoiseSet> = Vec::new();
         for NamedFolder { name, folder } in &self.noise {
-            let set = NoiseSet::load(name, folder, &kinds, progress)?;
+            let set = NoiseSet::load(name, folder, &kinds, cache, progress)?;
             if set.noises.len() < self.num_noises {
                 let count = set.noises.len();
                 bail!("{}: {count} noises are fewer than --num-noises {}", folder.display(), self.num_noises);
@@ -163,7 +164,7 @@ fn parse_snr_db(text: &str) -> Result<f32, String> {
 /// One recording.
 #[derive(Clone, Debug)]
 pub struct Noise {
-    /// What it is a recording of: the labels of the list or the name of its folder.
+    /// What it is a recording of: all its labels in the list, so that each noise counts once, or its folder's name.
     pub kind: String,
     /// What it sounds like.
     pub audio: ClipAudio,
@@ -183,23 +184,25 @@ pub struct NoiseSet {
 }
 
 impl NoiseSet {
-    /// Decodes every audio file under `folder`. `kinds` holds the kind of noise by file name without extension.
+    /// Decodes every audio file under `folder`, or takes it from the cache. `kinds` holds the kind of noise by file name without extension.
     ///
     /// # Errors
     /// If the folder cannot be read or none of its files can be decoded.
-    pub fn load(name: &str, folder: &Path, kinds: &HashMap<String, String>, progress: Progress) -> Result<Self> {
+    pub fn load(
+        name: &str,
+        folder: &Path,
+        kinds: &HashMap<String, String>,
+        cache: Option<&Cache>,
+        progress: Progress,
+    ) -> Result<Self> {
         let paths = audio_files(folder)?;
         let bar = progress.bar(format!("decoding noise '{name}'"), paths.len() as u64);
         let decoded: Vec<Result<(PathBuf, Noise), String>> = paths
             .into_par_iter()
             .map(|path| {
-                let decoded = audio::load(&path).map_err(|error| error.to_string());
+                let decoded = decode(&path, cache);
                 bar.inc(1);
-                let (waveform, _warnings) = decoded?;
-                if waveform.samples.is_empty() {
-                    return Err(format!("{}: the file holds no samples", path.display()));
-                }
-                let audio = ClipAudio::new(&waveform.samples);
+                let audio = decoded?.audio;
                 let kind = kinds.get(&lossy(path.file_stem())).cloned();
                 let kind = kind.unwrap_or_else(|| lossy(path.parent().and_then(Path::file_name)));
                 Ok((path, Noise { kind, audio }))
@@ -229,44 +232,6 @@ impl NoiseSet {
 
 fn lossy(text: Option<impl AsRef<std::ffi::OsStr>>) -> String {
     text.map(|text| text.as_ref().to_string_lossy().replace('\\', "/")).unwrap_or_default()
-}
-
-/// Kind of noise by file name without extension, from a list in AudioSet's form. A file with several labels is of one
-/// kind, named by all of them, so that each noise counts once.
-fn read_kinds(path: &Path) -> Result<HashMap<String, String>> {
-    #[derive(Deserialize)]
-    struct Class {
-        id: String,
-        name: String,
-    }
-    let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    let ontology = path.with_file_name("ontology.json");
-    let classes: Vec<Class> = match std::fs::read(&ontology) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .with_context(|| format!("{}: expected AudioSet's ontology", ontology.display()))?,
-        Err(_) => Vec::new(),
-    };
-    let names: HashMap<&str, &str> = classes.iter().map(|class| (class.id.as_str(), class.name.as_str())).collect();
-    parse_kinds(&text, &names).with_context(|| format!("{}", path.display()))
-}
-
-fn parse_kinds(text: &str, class_names: &HashMap<&str, &str>) -> Result<HashMap<String, String>> {
-    let mut kinds = HashMap::new();
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') || (index == 0 && line.to_ascii_uppercase().starts_with("YTID")) {
-            continue;
-        }
-        // Not read as CSV: in the official form the quotes do not stand at the beginning of their field.
-        let fields: Vec<&str> = line.splitn(4, ',').map(str::trim).collect();
-        let [id, _, _, labels] = fields[..] else {
-            bail!("line {}: expected YTID, start_seconds, end_seconds, positive_labels", index + 1);
-        };
-        let labels = labels.trim_matches('"').split(',').map(str::trim).filter(|label| !label.is_empty());
-        let labels: BTreeSet<&str> = labels.map(|label| class_names.get(label).copied().unwrap_or(label)).collect();
-        kinds.insert(id.to_owned(), labels.into_iter().collect::<Vec<_>>().join(", "));
-    }
-    Ok(kinds)
 }
 
 /// Part of a noise: from sample `start` on, looped where the recording ends.
@@ -467,18 +432,5 @@ pub(super) mod tests {
         let named = "internal=a=b".parse::<NamedFolder>().expect("a name and a folder");
         assert_eq!((named.name.as_str(), named.folder.as_path()), ("internal", Path::new("a=b")));
         assert!("internal".parse::<NamedFolder>().is_err() && "=x".parse::<NamedFolder>().is_err());
-    }
-
-    #[test]
-    fn kinds_come_from_lists_in_both_forms() {
-        let official = "# Segments csv\n# YTID, start_seconds, end_seconds, positive_labels\n\
-            rain-1, 0.000, 5.000, \"/m/06mb1\"\nbark-1, 0.000, 5.000, \"/m/05tny_,/m/0bt9lr\"\n";
-        let names = HashMap::from([("/m/06mb1", "Rain"), ("/m/0bt9lr", "Dog")]);
-        let kinds = parse_kinds(official, &names).expect("a list");
-        assert_eq!((kinds["rain-1"].as_str(), kinds["bark-1"].as_str()), ("Rain", "/m/05tny_, Dog"));
-        let copy = "YTID,start_seconds,end_seconds,positive_labels\nx,0,1,\"/m/a\"\n";
-        assert_eq!(parse_kinds(copy, &HashMap::new()).expect("a list")["x"], "/m/a");
-        let refused = parse_kinds("x,0\n", &HashMap::new()).expect_err("two columns");
-        assert!(refused.to_string().contains("line 1"), "{refused}");
     }
 }

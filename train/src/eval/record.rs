@@ -17,7 +17,7 @@ use super::noise::{Mixture, NoiseSet};
 use super::report::{Level, Report, Summary, Tags};
 use super::{Scores, heard, score_mixtures};
 use crate::data::clips::Clip;
-use crate::data::mtat::Split;
+use crate::data::items::Split;
 use crate::progress::Progress;
 use crate::{dataset, export, rng, weights};
 
@@ -182,8 +182,10 @@ pub struct Speed {
 impl ModelIdentity {
     /// Identity of `model`. Without a `method`, what its training calls itself.
     pub fn new(model: &Model, method: Option<&str>) -> Self {
-        let identity = &model.metadata.training["identity"];
-        let found = ["method", "stage"].into_iter().find_map(|key| identity[key].as_str());
+        let training = &model.metadata.training;
+        let identity = &training["identity"];
+        let stage = identity["stage"].as_str();
+        let found = training["config"]["dat"]["method"].as_str().filter(|_| stage == Some("dat")).or(stage);
         Self {
             name: model.metadata.name.clone(),
             method: method.or(found).unwrap_or(&model.metadata.name).to_owned(),

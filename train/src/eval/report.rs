@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Scores;
 use super::metrics::Metrics;
 use crate::data::clips::Clip;
-use crate::data::mtat::Split;
+use crate::data::items::Split;
 
 /// Measures of a model on one split.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -125,7 +125,7 @@ fn per_tag_text(metrics: &Metrics) -> String {
 /// One line of a file of scores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct ScoreRow {
-    clip_id: u64,
+    clip_id: String,
     tag: String,
     probability: f32,
     target: u8,
@@ -144,7 +144,7 @@ impl ScoreTable {
         let rows = scores.clip_probabilities.iter().enumerate().map(|(index, &probability)| {
             let (clip, tag) = (&clips[index / tags.len()], index % tags.len());
             ScoreRow {
-                clip_id: clip.entry.id,
+                clip_id: clip.entry.id.clone(),
                 tag: tags[tag].clone(),
                 probability,
                 target: u8::from(clip.entry.tag_targets[tag]),
@@ -183,7 +183,7 @@ impl ScoreTable {
             }
             rows.push(row);
         }
-        let first = rows.first().context("the file holds no scores")?.clip_id;
+        let first = rows.first().context("the file holds no scores")?.clip_id.as_str();
         let tags: Vec<String> = rows.iter().take_while(|row| row.clip_id == first).map(|row| row.tag.clone()).collect();
         for (index, row) in rows.iter().enumerate() {
             if row.tag != tags[index % tags.len()] || row.clip_id != rows[index - index % tags.len()].clip_id {
@@ -213,9 +213,14 @@ mod tests {
     use super::*;
 
     fn table() -> ScoreTable {
-        let row =
-            |clip_id, tag: &str, probability, target| ScoreRow { clip_id, tag: tag.to_owned(), probability, target };
-        let rows = vec![row(3, "a", 0.1, 0), row(3, "b", 1.0 / 3.0, 1), row(8, "a", 0.7, 1), row(8, "b", 2e-9, 0)];
+        let row = |clip_id: &str, tag: &str, probability, target| ScoreRow {
+            clip_id: clip_id.to_owned(),
+            tag: tag.to_owned(),
+            probability,
+            target,
+        };
+        let rows =
+            vec![row("3", "a", 0.1, 0), row("3", "b", 1.0 / 3.0, 1), row("8", "a", 0.7, 1), row("8", "b", 2e-9, 0)];
         ScoreTable { tags: vec!["a".to_owned(), "b".to_owned()], rows }
     }
 

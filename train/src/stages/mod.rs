@@ -3,6 +3,9 @@
 //! A plain loop rather than burn-train's `Learner`: a checkpoint must hold the moving average, the best weights and the
 //! place inside an epoch as one unit, so that a run that is killed and resumed gives the same losses bit for bit.
 
+pub mod dat;
+pub mod dc;
+pub mod fe;
 mod optimiser;
 mod schedule;
 pub mod supervised;
@@ -13,17 +16,8 @@ pub use schedule::learning_rate;
 use anyhow::{Result, anyhow};
 use burn::module::Module;
 use burn::store::ModuleRecord;
-use burn::tensor::{Bytes, Tensor, activation};
-
-/// Binary cross entropy between `logits` and `targets` in 0 to 1, averaged over both axes, without overflow:
-/// `(1 - t) x - log sigmoid(x)`.
-///
-/// # Shapes
-/// - `logits`, `targets`: `[batch, num_tags]`
-/// - output: `[1]`
-pub fn binary_cross_entropy_with_logits(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
-    ((targets.neg() + 1.0) * logits.clone() - activation::log_sigmoid(logits)).mean()
-}
+use burn::tensor::Bytes;
+use serde::{Deserialize, Serialize};
 
 /// A network's parameters, their identities (which the optimiser's state refers to) and batch norm's statistics.
 ///
@@ -45,39 +39,34 @@ pub fn network_from_bytes<M: Module>(network: M, bytes: Vec<u8>) -> Result<M> {
         .map_err(|error| anyhow!("network of the checkpoint: {error}"))
 }
 
-#[cfg(test)]
-mod tests {
-    use burn::tensor::Device;
+/// Place in a run of stage 1 or 2; with the networks and the optimiser, all that a resumed run needs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Place {
+    /// Steps done.
+    step: u64,
+    /// Epoch of the next step, from 0.
+    epoch: usize,
+    /// Next step within the epoch, from 0.
+    step_in_epoch: usize,
+    /// Time spent so far.
+    elapsed_secs: f64,
+}
 
-    use super::*;
-
-    fn loss(logit: f32, target: f32) -> (f32, f32) {
-        let device = Device::flex().autodiff();
-        let logits = Tensor::<2>::from_data([[logit]], &device).require_grad();
-        let loss = binary_cross_entropy_with_logits(logits.clone(), Tensor::from_data([[target]], &device));
-        let gradients = loss.backward();
-        let gradient = logits.grad(&gradients).expect("logits need a gradient");
-        (loss.into_scalar(), gradient.into_scalar())
+impl Place {
+    /// Epoch and step of the next batch.
+    fn next(&self) -> (usize, usize) {
+        (self.epoch, self.step_in_epoch)
     }
 
-    #[test]
-    fn cross_entropy_equals_its_definition_with_soft_targets() {
-        for (logit, target) in [(0.3_f32, 0.2_f32), (-2.0, 0.9), (4.0, 1.0), (1.0, 0.0)] {
-            let p = 1.0 / (1.0 + f64::from(-logit).exp());
-            let t = f64::from(target);
-            let expected = -(t * p.ln() + (1.0 - t) * (1.0 - p).ln());
-            let (value, gradient) = loss(logit, target);
-            assert!((f64::from(value) - expected).abs() < 1e-6, "{logit} {target}");
-            assert!((f64::from(gradient) - (p - t)).abs() < 1e-6, "{logit} {target}");
-        }
+    /// A step was done.
+    fn advance(&mut self, epoch: usize, step_in_epoch: usize, steps_per_epoch: usize) {
+        self.step += 1;
+        (self.epoch, self.step_in_epoch) =
+            if step_in_epoch + 1 == steps_per_epoch { (epoch + 1, 0) } else { (epoch, step_in_epoch + 1) };
     }
 
-    #[test]
-    fn cross_entropy_stays_finite_at_the_ends() {
-        assert_eq!(loss(200.0, 1.0).0, 0.0);
-        assert!((loss(200.0, 0.0).0 - 200.0).abs() < 1e-3);
-        assert!((loss(-200.0, 1.0).0 - 200.0).abs() < 1e-3);
-        let (value, gradient) = loss(-1e4, 0.5);
-        assert!(value.is_finite() && gradient.is_finite());
+    /// Whether a checkpoint is due: every so many epochs, and after the last.
+    fn is_due(&self, every_epochs: usize, epochs: usize) -> bool {
+        self.step_in_epoch == 0 && (self.epoch.is_multiple_of(every_epochs) || self.epoch == epochs)
     }
 }

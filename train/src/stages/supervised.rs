@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 use earmark_core::WINDOW_SAMPLES;
+use earmark_core::adapt::binary_cross_entropy_with_logits;
 use earmark_core::engine::CpuEngine;
 use earmark_core::model::Tagger;
 use earmark_core::weights::{Architecture, Weights};
@@ -20,10 +21,7 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{
-    adam, binary_cross_entropy_with_logits, learning_rate, network_from_bytes, network_to_bytes, optimiser_from_bytes,
-    optimiser_to_bytes,
-};
+use super::{adam, learning_rate, network_from_bytes, network_to_bytes, optimiser_from_bytes, optimiser_to_bytes};
 use crate::config::{BestBy, Config};
 use crate::data::batches::{BatchSource, prefetch};
 use crate::data::clips::Clip;
@@ -33,20 +31,22 @@ use crate::progress::Progress;
 use crate::run::{Checkpoint, RunFolder};
 use crate::{eval, export, rng, weights};
 
-const NETWORK_FILE: &str = "network.bpk";
-const OPTIMISER_FILE: &str = "optimiser.bpk";
+pub(super) const NETWORK_FILE: &str = "network.bpk";
+pub(super) const OPTIMISER_FILE: &str = "optimiser.bpk";
 /// Moving average of the weights ([`weights::to_bytes`]).
 const AVERAGE_FILE: &str = "average.f32";
 /// Weights of the newest validation ([`weights::to_bytes`]).
-const NEWEST_FILE: &str = "newest.f32";
+pub(super) const NEWEST_FILE: &str = "newest.f32";
 /// Best weights so far ([`weights::to_bytes`]).
-const BEST_FILE: &str = "best.f32";
+pub(super) const BEST_FILE: &str = "best.f32";
 
 /// What the stage learns from and is measured on.
 #[derive(Debug)]
 pub struct SupervisedData {
     /// Training batches.
     pub train: Arc<BatchSource>,
+    /// Training clips whose labels may be read, by index, besides what the batches hold: thresholds are chosen on them.
+    pub labelled: Vec<usize>,
     /// Validation clips.
     pub valid: Vec<Clip>,
     /// Tag names in the order of the targets.
@@ -64,20 +64,20 @@ pub enum Outcome {
 
 /// Place in the run; with the files beside it, all that a resumed run needs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct State {
+pub(super) struct State {
     /// Steps done.
-    step: u64,
+    pub(super) step: u64,
     /// Epoch of the next step, from 0.
-    epoch: usize,
+    pub(super) epoch: usize,
     /// Next step within the epoch, from 0.
-    step_in_epoch: usize,
+    pub(super) step_in_epoch: usize,
     /// Time spent so far.
-    elapsed_secs: f64,
+    pub(super) elapsed_secs: f64,
     /// Best validation so far.
-    best: Option<Validation>,
+    pub(super) best: Option<Validation>,
     /// Newest validation.
     #[serde(default)]
-    newest: Option<Validation>,
+    pub(super) newest: Option<Validation>,
 }
 
 /// A validation, and what goes into a model file besides the weights.
@@ -155,7 +155,10 @@ pub fn train(
     bar.set_position(state.step);
     let mut clock = Clock::new(state.elapsed_secs, state.step);
 
-    for (epoch, step_in_epoch, batch) in prefetch(data.train.clone(), stage.epochs, (state.epoch, state.step_in_epoch))
+    let batches = data.train.clone();
+    let make = move |epoch, step| batches.batch(epoch, step);
+    for (epoch, step_in_epoch, batch) in
+        prefetch(make, steps_per_epoch, stage.epochs, (state.epoch, state.step_in_epoch))
     {
         // Forward, backward, update.
         let windows = Tensor::<2>::from_data(TensorData::new(batch.windows, [batch.size, WINDOW_SAMPLES]), &device);
@@ -279,10 +282,9 @@ impl Training {
 
         let Some(checkpoint) = run.newest_checkpoint()? else { return Ok(fresh) };
         let incomplete = |file: &str| format!("{}: {file} is missing", checkpoint.path().display());
-        let required = |file: &str| checkpoint.file(file)?.with_context(|| incomplete(file));
         Ok(Self {
-            network: network_from_bytes(fresh.network, required(NETWORK_FILE)?)?,
-            optimiser: optimiser_from_bytes(fresh.optimiser, required(OPTIMISER_FILE)?)?,
+            network: network_from_bytes(fresh.network, checkpoint.required(NETWORK_FILE)?)?,
+            optimiser: optimiser_from_bytes(fresh.optimiser, checkpoint.required(OPTIMISER_FILE)?)?,
             average: match fresh.average {
                 Some(_) => Some(
                     read_weights(&checkpoint, AVERAGE_FILE, architecture)?.with_context(|| incomplete(AVERAGE_FILE))?,
@@ -296,14 +298,18 @@ impl Training {
     }
 }
 
-fn read_weights(checkpoint: &Checkpoint, file: &str, architecture: &Architecture) -> Result<Option<Weights>> {
+pub(super) fn read_weights(
+    checkpoint: &Checkpoint,
+    file: &str,
+    architecture: &Architecture,
+) -> Result<Option<Weights>> {
     let Some(bytes) = checkpoint.file(file)? else { return Ok(None) };
     let weights = weights::from_bytes(architecture, &bytes);
     weights.map(Some).with_context(|| format!("{}: {file}", checkpoint.path().display()))
 }
 
 /// Measures `weights` on the validation split and chooses the thresholds that would go with them.
-fn validate_weights(
+pub(super) fn validate_weights(
     architecture: &Architecture,
     weights: &Weights,
     config: &Config,
@@ -316,31 +322,33 @@ fn validate_weights(
     let model = export::untrained_model(architecture, weights.clone(), data.tags.clone());
     let scores = eval::score(&CpuEngine::new(&model, 1)?, &data.valid, Progress::Hidden)?;
     let metrics = scores.clip_metrics(&data.valid, &data.tags, config.supervised.best_min_positives);
-    let score = match config.supervised.best_by {
-        BestBy::RocAucMacro => metrics.roc_auc_macro,
-        BestBy::AveragePrecisionMacro => metrics.average_precision_macro,
-        BestBy::Sum => metrics.roc_auc_macro + metrics.average_precision_macro,
-    };
+    let score = measure(config, &metrics);
     let num_tags = data.tags.len();
     let (thresholds, threshold_choices) = (0..num_tags)
         .map(|tag| {
             let probabilities = scores.clip_probabilities.iter().skip(tag).step_by(num_tags);
             let validation: Vec<(f32, bool)> =
                 probabilities.zip(&data.valid).map(|(&p, clip)| (p, clip.entry.tag_targets[tag])).collect();
-            thresholds::choose(&validation, &teacher_column(&data.train, tag))
+            thresholds::choose(&validation, &teacher_column(data, tag))
         })
         .unzip();
     Ok(Validation { epoch, score, metrics, thresholds, threshold_choices })
 }
 
-/// The teacher's probability and the annotation of one tag on every training clip.
-fn teacher_column(train: &BatchSource, tag: usize) -> Vec<(f32, bool)> {
-    let Some(soft_labels) = &train.soft_labels else { return Vec::new() };
-    train
-        .clips
-        .iter()
-        .filter_map(|clip| Some((soft_labels.clip(clip.entry.id)?[tag], clip.entry.tag_targets[tag])))
-        .collect()
+/// The value by which validations are compared.
+pub(super) fn measure(config: &Config, metrics: &Metrics) -> f64 {
+    match config.supervised.best_by {
+        BestBy::RocAucMacro => metrics.roc_auc_macro,
+        BestBy::AveragePrecisionMacro => metrics.average_precision_macro,
+        BestBy::Sum => metrics.roc_auc_macro + metrics.average_precision_macro,
+    }
+}
+
+/// The teacher's probability and the annotation of one tag on every training clip whose labels may be read.
+fn teacher_column(data: &SupervisedData, tag: usize) -> Vec<(f32, bool)> {
+    let Some(soft_labels) = &data.train.soft_labels else { return Vec::new() };
+    let clips = data.labelled.iter().map(|&clip| &data.train.clips[clip]);
+    clips.filter_map(|clip| Some((soft_labels.clip(&clip.entry.id)?[tag], clip.entry.tag_targets[tag]))).collect()
 }
 
 /// Zero with probability `share`, else `1 / (1 - share)`: drawn outside Burn, whose generator a checkpoint cannot hold.
@@ -352,7 +360,7 @@ fn dropout_mask(shape: [usize; 2], share: f64, seed: u64, step: u64, device: &De
 }
 
 /// Speed and time left. Validation counts as elapsed time, not against the speed.
-struct Clock {
+pub(super) struct Clock {
     started: Instant,
     earlier: Duration,
     first_step: u64,
@@ -363,13 +371,13 @@ struct Clock {
 }
 
 impl Clock {
-    fn new(elapsed_secs: f64, step: u64) -> Self {
+    pub(super) fn new(elapsed_secs: f64, step: u64) -> Self {
         let now = Instant::now();
         let earlier = Duration::try_from_secs_f64(elapsed_secs).unwrap_or_default();
         Self { started: now, earlier, first_step: step, last: now, windows_per_sec: None, step }
     }
 
-    fn stepped(&mut self, windows: usize, step: u64) {
+    pub(super) fn stepped(&mut self, windows: usize, step: u64) {
         let speed = windows as f64 / self.last.elapsed().as_secs_f64().max(1e-9);
         self.windows_per_sec =
             Some(self.windows_per_sec.map_or(speed, |smoothed| smoothed + 0.05 * (speed - smoothed)));
@@ -377,15 +385,15 @@ impl Clock {
         self.step = step;
     }
 
-    fn skip(&mut self) {
+    pub(super) fn skip(&mut self) {
         self.last = Instant::now();
     }
 
-    fn elapsed_secs(&self) -> f64 {
+    pub(super) fn elapsed_secs(&self) -> f64 {
         (self.earlier + self.started.elapsed()).as_secs_f64()
     }
 
-    fn text(&self, total_steps: u64) -> String {
+    pub(super) fn text(&self, total_steps: u64) -> String {
         let per_step = self.started.elapsed().as_secs_f64() / (self.step - self.first_step).max(1) as f64;
         let left = per_step * total_steps.saturating_sub(self.step) as f64;
         let left = if left < 90.0 { format!("{left:.0} s") } else { format!("{:.0} min", left / 60.0) };

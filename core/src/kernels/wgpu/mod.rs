@@ -5,8 +5,10 @@
 //! a shader; beside it stands a reference made of Burn's own operations, with the same signature. Wrong shapes are
 //! programming errors and panic before anything is launched. What fails on the device surfaces when a result is read.
 
+mod conv;
 mod infer_block;
 mod infer_dense;
+mod mix;
 
 use burn::{
     backend::{
@@ -23,8 +25,12 @@ use burn::{
 };
 use earmark_shaders::{MAX_WORKGROUPS, Shader};
 
+pub(crate) use conv::conv_module;
+pub use conv::{ConvChoice, ConvGradOps, ConvOps, ConvShape, conv, conv_input_grad, conv_weight_grad};
 pub use infer_block::{InferBlock, InferBlockOps, RowLayout};
 pub use infer_dense::{InferDense, InferDenseOps};
+pub use mix::MixOps;
+pub(crate) use mix::mix_snr;
 
 /// Whether there are WGSL kernels for the device: for wgpu, without autodiff and with it.
 pub fn supports(device: &Device) -> bool {

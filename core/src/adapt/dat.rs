@@ -1,0 +1,384 @@
+//! One update of domain adversarial training (stage 3), and of its two references.
+
+use burn::{
+    module::Module,
+    optim::{GradientsAccumulator, GradientsParams},
+    prelude::*,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Domain, binary_cross_entropy_with_logits, domain_accuracy, domain_loss};
+use crate::model::{DomainClassifier, LabelPredictor, Projector, SampleCnn, gradient_reversal};
+
+/// Over which windows the feature extractor's batch norm takes its statistics; see [`super`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BatchStatistics {
+    /// One forward pass over both domains: joint statistics.
+    #[default]
+    Joint,
+    /// A forward pass per domain, source first: each domain has its own; the running ones follow both.
+    PerDomain,
+}
+
+/// The networks of stage 3.
+#[derive(Module, Debug)]
+pub struct DatNetworks {
+    /// From a window to its embedding.
+    pub feature_extractor: SampleCnn,
+    /// Where the heads are to read stage 1's projection instead of SampleCNN's output (section 3.1.1 of the thesis can be
+    /// read so; SimCLR reads the output).
+    pub projector: Option<Projector>,
+    /// From an embedding to logits of tags.
+    pub label_predictor: LabelPredictor,
+    /// From an embedding to the logit of the noisy domain. To train against a fixed adversary, `freeze` it: its weights
+    /// and its running statistics then stay as they are, and its gradient passes on.
+    pub domain_classifier: Option<DomainClassifier>,
+}
+
+impl DatNetworks {
+    /// What the heads read of each window.
+    ///
+    /// # Shapes
+    ///
+    /// - `windows`: `[batch, 59049]`
+    /// - output: `[batch, embedding_len]`, or `[batch, projection_len]` with a projector
+    pub fn embed(&self, windows: Tensor<2>) -> Tensor<2> {
+        let embedding = self.feature_extractor.forward(windows);
+        match &self.projector {
+            Some(projector) => projector.forward(embedding),
+            None => embedding,
+        }
+    }
+}
+
+/// The noisy domain's part in the update, one for each method of the thesis' table 4.1. What a method must not see, it
+/// cannot be given.
+#[derive(Clone, Debug)]
+pub enum Supervision {
+    /// `baseline`: the label loss of the source alone. The noisy domain is not heard at all, batch norm included.
+    Source,
+    /// `supervised`: the label loss of both domains.
+    Both {
+        /// `[m, 59049]`.
+        target: Tensor<2>,
+        /// `[m, num_tags]`.
+        target_tags: Tensor<2>,
+    },
+    /// `proposed`: the label loss of the source and the domain loss of both.
+    Adversarial(Adversarial),
+}
+
+/// What `proposed` adds to the source.
+#[derive(Clone, Debug)]
+pub struct Adversarial {
+    /// `[m, 59049]`.
+    pub target: Tensor<2>,
+    /// `alpha * lambda`: factor on the gradient that is reversed.
+    pub reversal: f64,
+}
+
+/// How an update went.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DatHealth {
+    /// Mean over the windows whose labels are read.
+    pub label_loss: f64,
+    /// `proposed` only.
+    pub adversary: Option<AdversaryHealth>,
+    /// Standard deviation of an embedding value over the batch, averaged over its values. Near zero every window looks
+    /// the same: the embedding has collapsed.
+    pub embedding_spread: f64,
+}
+
+/// How the domain classifier fares. Healthy is an accuracy that falls towards one half while the label loss falls too.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdversaryHealth {
+    /// `ln 2` (0.693) is chance.
+    pub domain_loss: f64,
+    /// Share of the windows whose domain is recognised.
+    pub domain_accuracy: f64,
+    /// Norm of the reversed domain gradient over that of the label gradient, both at the embedding. `None` where the
+    /// latter is zero. Far above 1 the adversary decides what is learnt, far below 0.01 it has no say.
+    pub gradient_ratio: Option<f64>,
+}
+
+impl DatHealth {
+    /// Whether every figure is a number.
+    pub fn is_finite(&self) -> bool {
+        let adversary = self.adversary.is_none_or(|adversary| {
+            adversary.domain_loss.is_finite() && adversary.gradient_ratio.unwrap_or(0.0).is_finite()
+        });
+        self.label_loss.is_finite() && self.embedding_spread.is_finite() && adversary
+    }
+}
+
+/// Gradients of one update for everything in `networks` that is not frozen.
+///
+/// The backward pass stops at the embedding, where the two branches meet: the gradient that each hands over is
+/// measured, and their sum goes on into the feature extractor. By the chain rule that is the gradient of the whole.
+///
+/// # Shapes
+///
+/// - `source`: `[n, 59049]`, `source_tags`: `[n, num_tags]` in 0 to 1
+///
+/// # Panics
+///
+/// If `supervision` is adversarial and `networks` has no domain classifier, a window has another length, or the device
+/// does not differentiate.
+pub fn dat_gradients(
+    networks: &DatNetworks,
+    source: Tensor<2>,
+    source_tags: Tensor<2>,
+    supervision: Supervision,
+    statistics: BatchStatistics,
+) -> (GradientsParams, DatHealth) {
+    let [num_source, _] = source.dims();
+    let (target, target_tags, reversal) = match supervision {
+        Supervision::Source => (None, None, None),
+        Supervision::Both { target, target_tags } => (Some(target), Some(target_tags), None),
+        Supervision::Adversarial(Adversarial { target, reversal }) => (Some(target), None, Some(reversal)),
+    };
+    let num_target = target.as_ref().map_or(0, |target| target.dims()[0]);
+    let embedding = match (target, statistics) {
+        (None, _) => networks.embed(source),
+        (Some(target), BatchStatistics::Joint) => networks.embed(Tensor::cat(vec![source, target], 0)),
+        (Some(target), BatchStatistics::PerDomain) => {
+            Tensor::cat(vec![networks.embed(source), networks.embed(target)], 0)
+        }
+    }; // [n + m, embedding_len]
+
+    // Label branch: the windows whose tags are known.
+    let label_input = embedding.clone().detach().require_grad();
+    let (labelled, tags) = match target_tags {
+        Some(target_tags) => (label_input.clone(), Tensor::cat(vec![source_tags, target_tags], 0)),
+        None => (label_input.clone().narrow(0, 0, num_source), source_tags),
+    };
+    let label_loss = binary_cross_entropy_with_logits(networks.label_predictor.forward(labelled), tags);
+    let mut gradients = label_loss.backward();
+    let mut at_embedding = label_input.grad(&gradients).expect("the label loss depends on its input");
+    let mut all = GradientsAccumulator::new();
+    all.accumulate(networks, GradientsParams::from_module(&mut gradients, networks));
+
+    // Domain branch: every window.
+    let adversary = reversal.map(|reversal| {
+        let classifier = networks.domain_classifier.as_ref().expect("the proposed method has a domain classifier");
+        let domain_input = embedding.clone().detach().require_grad();
+        let logits = classifier.forward(gradient_reversal(domain_input.clone(), reversal)); // [n + m, 1]
+        let domains = [vec![Domain::Source; num_source], vec![Domain::Target; num_target]].concat();
+        let loss = domain_loss(logits.clone(), &domains);
+        let mut gradients = loss.backward();
+        let reversed = domain_input.grad(&gradients).expect("the domain loss depends on its input");
+        all.accumulate(networks, GradientsParams::from_module(&mut gradients, networks));
+        let (of_label, of_domain) = (norm(at_embedding.clone()), norm(reversed.clone()));
+        at_embedding = at_embedding.clone() + reversed;
+        AdversaryHealth {
+            domain_loss: loss.into_scalar(),
+            domain_accuracy: domain_accuracy(logits, &domains),
+            gradient_ratio: (of_label > 0.0).then_some(of_domain / of_label),
+        }
+    });
+
+    // Both branches together, through the feature extractor.
+    let spread = embedding.clone().detach().var_bias(0).sqrt().mean().into_scalar();
+    let handed_over = Tensor::from_inner(at_embedding);
+    let mut gradients = (embedding * handed_over).sum().backward();
+    all.accumulate(networks, GradientsParams::from_module(&mut gradients, networks));
+    let health = DatHealth { label_loss: label_loss.into_scalar(), adversary, embedding_spread: spread };
+    (all.grads(), health)
+}
+
+fn norm(gradient: Tensor<2>) -> f64 {
+    gradient.powi_scalar(2).sum().sqrt().into_scalar()
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Distribution;
+
+    use super::*;
+    use crate::{
+        WINDOW_SAMPLES,
+        model::{DomainClassifierConfig, LabelPredictorConfig, ProjectorConfig, SampleCnnConfig},
+        weights::Architecture,
+    };
+
+    const TAGS: usize = 3;
+    const REVERSAL: f64 = 0.3;
+
+    fn device() -> Device {
+        Device::flex().autodiff()
+    }
+
+    /// Untrained networks; the classifier's frozen statistics are not those of the data.
+    fn networks(frozen: bool) -> DatNetworks {
+        let device = device();
+        device.seed(7);
+        let architecture = Architecture::scaled(1.0 / 16.0, 1, None, TAGS);
+        let len = architecture.embedding_len();
+        let classifier = DomainClassifierConfig::new().with_embedding_len(len).with_hidden(6).init(&device);
+        DatNetworks {
+            feature_extractor: SampleCnnConfig::from(&architecture).init(&device),
+            projector: None,
+            label_predictor: LabelPredictorConfig::new(len, TAGS).with_hidden(Some(5)).init(&device),
+            domain_classifier: Some(if frozen { classifier.freeze() } else { classifier }),
+        }
+    }
+
+    fn windows(batch: usize, loudness: f64) -> Tensor<2> {
+        Tensor::random([batch, WINDOW_SAMPLES], Distribution::Uniform(-loudness, loudness), &device())
+    }
+
+    fn silence(batch: usize) -> Tensor<2> {
+        Tensor::zeros([batch, WINDOW_SAMPLES], &device())
+    }
+
+    fn tags(batch: usize) -> Tensor<2> {
+        Tensor::random([batch, TAGS], Distribution::Uniform(0.0, 1.0), &device())
+    }
+
+    fn adversarial(target: Tensor<2>) -> Supervision {
+        Supervision::Adversarial(Adversarial { target, reversal: REVERSAL })
+    }
+
+    fn values(tensor: Option<Tensor<3>>) -> Vec<f32> {
+        tensor.expect("a gradient").into_data().iter::<f32>().collect()
+    }
+
+    /// Gradient of the feature extractor's module `index`.
+    fn of_module(networks: &DatNetworks, gradients: &GradientsParams, index: usize) -> Vec<f32> {
+        values(gradients.get::<3>(networks.feature_extractor.modules[index].conv.weight.id))
+    }
+
+    fn assert_close(found: &[f32], expected: &[f32]) {
+        let largest = expected.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+        assert!(largest > 0.0);
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-4 * largest, "{found} {expected} of {largest}");
+        }
+    }
+
+    #[test]
+    fn the_extractor_descends_the_label_loss_and_climbs_the_domain_loss() {
+        let networks = networks(false);
+        let (source, target, source_tags) = (windows(3, 0.1), windows(2, 0.9), tags(3));
+        let statistics = BatchStatistics::Joint;
+        let supervision = adversarial(target.clone());
+        let (found, health) = dat_gradients(&networks, source.clone(), source_tags.clone(), supervision, statistics);
+
+        // Eqs. 3.3 and 3.4 in one graph each, without reversal: the sign is written out here.
+        let losses = || {
+            let embedding = networks.embed(Tensor::cat(vec![source.clone(), target.clone()], 0));
+            let classifier = networks.domain_classifier.as_ref().expect("a classifier");
+            let domains = [vec![Domain::Source; 3], vec![Domain::Target; 2]].concat();
+            let logits = networks.label_predictor.forward(embedding.clone().narrow(0, 0, 3));
+            let label_loss = binary_cross_entropy_with_logits(logits, source_tags.clone());
+            (label_loss, domain_loss(classifier.forward(embedding), &domains))
+        };
+        let (label_loss, domain_loss) = losses();
+        assert!((health.label_loss - label_loss.clone().into_scalar::<f64>()).abs() < 1e-6);
+        let adversary = health.adversary.expect("an adversary");
+        assert!((adversary.domain_loss - domain_loss.clone().into_scalar::<f64>()).abs() < 1e-6);
+        assert!(adversary.gradient_ratio.expect("a label gradient") > 0.0 && health.embedding_spread > 0.0);
+
+        let extractor = GradientsParams::from_grads((label_loss - domain_loss * REVERSAL).backward(), &networks);
+        for index in [0, 5, 10] {
+            assert_close(&of_module(&networks, &found, index), &of_module(&networks, &extractor, index));
+        }
+        // The classifier itself descends its whole loss, lambda or not.
+        let classifier = GradientsParams::from_grads(losses().1.backward(), &networks);
+        let id = networks.domain_classifier.as_ref().expect("a classifier").hidden.weight.id;
+        let flat = |gradients: &GradientsParams| values(gradients.get::<2>(id).map(Tensor::unsqueeze));
+        assert_close(&flat(&found), &flat(&classifier));
+        assert_eq!(found.len(), extractor.len(), "every parameter has a gradient");
+    }
+
+    #[test]
+    fn a_frozen_classifier_gets_no_gradient_and_keeps_its_statistics() {
+        for frozen in [true, false] {
+            let networks = networks(frozen);
+            let classifier = networks.domain_classifier.as_ref().expect("a classifier");
+            let before = classifier.batch_norm.running_mean.value_sync().to_data();
+            let target = adversarial(windows(2, 0.9));
+            let (gradients, _) = dat_gradients(&networks, windows(2, 0.1), tags(2), target, BatchStatistics::default());
+            assert_eq!(gradients.get::<2>(classifier.hidden.weight.id).is_none(), frozen);
+            assert_eq!(gradients.get::<1>(classifier.batch_norm.gamma.id).is_none(), frozen);
+            let after = classifier.batch_norm.running_mean.value_sync().to_data();
+            assert_eq!(before == after, frozen);
+        }
+    }
+
+    #[test]
+    fn the_baseline_is_a_plain_supervised_step() {
+        let networks = networks(false);
+        let (source, source_tags) = (windows(3, 0.5), tags(3));
+        let (found, health) =
+            dat_gradients(&networks, source.clone(), source_tags.clone(), Supervision::Source, BatchStatistics::Joint);
+        assert!(health.adversary.is_none());
+        let logits = networks.label_predictor.forward(networks.embed(source));
+        let loss = binary_cross_entropy_with_logits(logits, source_tags);
+        let plain = GradientsParams::from_grads(loss.backward(), &networks);
+        assert_eq!(found.len(), plain.len());
+        assert_close(&of_module(&networks, &found, 4), &of_module(&networks, &plain, 4));
+    }
+
+    #[test]
+    fn supervised_reads_the_labels_of_both_domains() {
+        let networks = networks(false);
+        let (source, target, source_tags) = (windows(2, 0.1), windows(2, 0.9), tags(2));
+        let loss = |target_tags: Tensor<2>| {
+            let supervision = Supervision::Both { target: target.clone(), target_tags };
+            let update =
+                dat_gradients(&networks, source.clone(), source_tags.clone(), supervision, BatchStatistics::Joint);
+            update.1.label_loss
+        };
+        let target_tags = tags(2);
+        assert!((loss(target_tags.clone()) - loss(target_tags.clone() * 0.5)).abs() > 1e-4);
+        let logits =
+            networks.label_predictor.forward(networks.embed(Tensor::cat(vec![source.clone(), target.clone()], 0)));
+        let all_tags = Tensor::cat(vec![source_tags.clone(), target_tags.clone()], 0);
+        let expected: f64 = binary_cross_entropy_with_logits(logits, all_tags).into_scalar();
+        assert!((loss(target_tags) - expected).abs() < 1e-6);
+    }
+
+    #[test]
+    fn domains_meet_in_batch_norm_only_if_asked_to() {
+        let networks = networks(true);
+        let (source, source_tags) = (windows(3, 0.1), tags(3));
+        let label_loss = |target: Tensor<2>, statistics| {
+            dat_gradients(&networks, source.clone(), source_tags.clone(), adversarial(target), statistics).1.label_loss
+        };
+        for (statistics, meet) in [(BatchStatistics::Joint, true), (BatchStatistics::PerDomain, false)] {
+            let (soft, loud) = (label_loss(windows(3, 0.1), statistics), label_loss(windows(3, 0.9), statistics));
+            assert_eq!((soft - loud).abs() > 1e-6, meet, "{statistics:?}: {soft} {loud}");
+        }
+    }
+
+    #[test]
+    fn heads_can_read_the_projection() {
+        let device = device();
+        let mut networks = networks(false);
+        let len = networks.feature_extractor.modules[10].conv.weight.dims()[0];
+        networks.projector = Some(ProjectorConfig::new().with_embedding_len(len).with_projection_len(4).init(&device));
+        networks.label_predictor = LabelPredictorConfig::new(4, TAGS).init(&device);
+        networks.domain_classifier = Some(DomainClassifierConfig::new().with_embedding_len(4).init(&device));
+        let target = adversarial(windows(2, 0.9));
+        let (gradients, health) = dat_gradients(&networks, windows(2, 0.1), tags(2), target, BatchStatistics::Joint);
+        assert!(health.is_finite());
+        let projector = networks.projector.as_ref().expect("a projector");
+        assert!(gradients.get::<2>(projector.hidden.weight.id).is_some());
+        assert!(of_module(&networks, &gradients, 3).iter().any(|value| value.abs() > 0.0));
+    }
+
+    #[test]
+    fn silence_gives_finite_gradients() {
+        for statistics in [BatchStatistics::Joint, BatchStatistics::PerDomain] {
+            let networks = networks(false);
+            let target = adversarial(silence(2));
+            let (gradients, health) = dat_gradients(&networks, silence(2), tags(2), target, statistics);
+            assert!(health.is_finite(), "{health:?}");
+            for index in 0..11 {
+                assert!(of_module(&networks, &gradients, index).iter().all(|value| value.is_finite()));
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Domain adversarial training: its losses, its schedules and one update, shared by the trainer and the app.
+//!
+//! ```text
+//!                                            +-- LabelPredictor ------------------------> label loss (eq. 3.2)
+//! source [n, 59049] -+                       |     source alone, or source and target
+//!                    +- SampleCnn -> z [n+m] +
+//! target [m, 59049] -+                       +-- gradient_reversal -> DomainClassifier -> domain loss (eq. 3.2)
+//!                                                  x -alpha lambda      source and target
+//! ```
+//!
+//! The source domain is clean music with tags, the target domain is noisy music without. The domain classifier learns
+//! to tell them apart; the feature extractor, trained on its reversed gradient, learns to leave nothing by which it
+//! could, so that what the label predictor learns on clean music holds for noisy music too (Ganin et al. 2016; eqs. 3.3
+//! and 3.4).
+//!
+//! # Batch norm
+//!
+//! The thesis does not say over which domain the feature extractor's batch norm takes its statistics.
+//! [`BatchStatistics`] names the two readings. By default one forward pass holds both domains, so that a batch is
+//! normalised by what the running statistics estimate, and training and inference agree. A pass per domain (DANN's
+//! reference code) hides from both heads every difference between the domains that is a shift or a scale of a channel,
+//! but inference, which does not know the domain, then uses statistics that no batch was trained with.
+
+mod dat;
+mod losses;
+mod schedule;
+
+pub use dat::{Adversarial, AdversaryHealth, BatchStatistics, DatHealth, DatNetworks, Supervision, dat_gradients};
+pub use losses::{NT_XENT_TEMPERATURE, binary_cross_entropy_with_logits, domain_accuracy, domain_loss, nt_xent};
+pub use schedule::{Alpha, SnrRange, SnrSchedule};
+
+/// Where a window comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Domain {
+    /// Clean music.
+    Source,
+    /// Noisy music.
+    Target,
+}
+
+impl Domain {
+    /// The domain classifier's target: 0 for the source, 1 for the target domain.
+    pub fn label(self) -> f32 {
+        match self {
+            Self::Source => 0.0,
+            Self::Target => 1.0,
+        }
+    }
+
+    /// The domain of example `index` of a data set: even ones are clean, odd ones noisy, so that each half holds half
+    /// of every album. It depends on nothing else and is therefore the same in every epoch and in every stage.
+    pub fn of_index(index: usize) -> Self {
+        if index.is_multiple_of(2) { Self::Source } else { Self::Target }
+    }
+}

@@ -1,0 +1,173 @@
+//! Stage 1: the feature extractor learns, without labels, to recognise a track by another crop of it.
+//!
+//! ```text
+//! crop, crop [2n, 59049] -> feature extractor -> embedding [2n, 512] -> projector -> [2n, 64]
+//! loss = NT-Xent (eq. 3.1) between the crops of a track; half of the tracks are noisy; Adam
+//! ```
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail};
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor, TensorData};
+use earmark_core::WINDOW_SAMPLES;
+use earmark_core::adapt::nt_xent;
+use earmark_core::model::{Projector, ProjectorConfig, SampleCnn, Tagger};
+use earmark_core::model_file::Model;
+use earmark_core::weights::Architecture;
+use serde_json::json;
+
+use super::supervised::{self, Clock, NETWORK_FILE, OPTIMISER_FILE, Outcome, Which};
+use super::{Place, adam, dat, dc, network_from_bytes, network_to_bytes, optimiser_from_bytes, optimiser_to_bytes};
+use crate::config::Config;
+use crate::data::batches::prefetch;
+use crate::data::domains::PairSource;
+use crate::progress::Progress;
+use crate::run::RunFolder;
+use crate::{rng, weights};
+
+/// The name of the stage in a run's identity.
+pub const STAGE: &str = "fe";
+
+/// What the stage trains.
+#[derive(Module, Debug)]
+struct FeNetworks {
+    feature_extractor: SampleCnn,
+    projector: Projector,
+}
+
+impl FeNetworks {
+    fn new(config: &Config, device: &Device) -> Self {
+        let architecture = config.architecture(1);
+        let rng = &mut rng::stream(config.seed, "initial weights", 0, 0);
+        let len = architecture.embedding_len();
+        let mut projector =
+            ProjectorConfig::new().with_embedding_len(len).with_projection_len(config.fe.projection_len).init(device);
+        let feature_extractor =
+            Tagger::from_weights(&architecture, &weights::initial(&architecture, rng), device).feature_extractor;
+        weights::start(&mut projector.hidden, rng, device);
+        weights::start(&mut projector.output, rng, device);
+        Self { feature_extractor, projector }
+    }
+}
+
+/// Trains on `device` until all epochs are done or `stop` is raised. Continues from the newest checkpoint of `run` if
+/// there is one.
+///
+/// # Errors
+/// If the run's folder cannot be read or written, or the loss is no longer a number.
+pub fn train(
+    run: &RunFolder,
+    config: &Config,
+    data: &Arc<PairSource>,
+    device: &Device,
+    progress: Progress,
+    stop: &AtomicBool,
+) -> Result<Outcome> {
+    let stage = &config.fe;
+    let device = device.clone().autodiff();
+    let steps_per_epoch = data.steps_per_epoch();
+    let total_steps = (stage.epochs * steps_per_epoch) as u64;
+
+    let (mut networks, mut optimiser) = (FeNetworks::new(config, &device), adam(stage.weight_decay));
+    let mut place = Place::default();
+    if let Some(checkpoint) = run.newest_checkpoint()? {
+        networks = network_from_bytes(networks, checkpoint.required(NETWORK_FILE)?)?;
+        optimiser = optimiser_from_bytes(optimiser, checkpoint.required(OPTIMISER_FILE)?)?;
+        place = checkpoint.state()?;
+    }
+    let mut log = run.metrics_log(place.step)?;
+    let bar = progress.bar("training fe", total_steps);
+    bar.set_position(place.step);
+    let mut clock = Clock::new(place.elapsed_secs, place.step);
+
+    let batches = Arc::clone(data);
+    let make = move |epoch, step| batches.batch(epoch, step);
+    for (epoch, step_in_epoch, batch) in prefetch(make, steps_per_epoch, stage.epochs, place.next()) {
+        let n = batch.size;
+        let windows = Tensor::<2>::from_data(TensorData::new(batch.windows, [2 * n, WINDOW_SAMPLES]), &device);
+        let z = networks.projector.forward(networks.feature_extractor.forward(windows)); // [2n, 64]
+        let loss = nt_xent(z.clone().narrow(0, 0, n), z.narrow(0, n, n), stage.temperature);
+        let gradients = GradientsParams::from_grads(loss.backward(), &networks);
+        networks = optimiser.step(stage.learning_rate, networks, gradients);
+
+        let loss: f32 = loss.into_scalar();
+        place.advance(epoch, step_in_epoch, steps_per_epoch);
+        if !loss.is_finite() {
+            let rate = stage.learning_rate;
+            bail!("step {}: the loss is {loss}; lower fe.learning_rate (it is {rate}) and start a new run", place.step);
+        }
+        // Chance: every other crop of the batch is as likely.
+        let chance = ((2 * n - 1) as f64).ln();
+        log.write(&json!({
+            "event": "step", "step": place.step, "epoch": epoch + 1, "loss": loss, "chance": chance,
+        }))?;
+        clock.stepped(2 * n, place.step);
+        bar.set_position(place.step);
+        bar.set_message(format!("epoch {}/{} loss {loss:.4} {}", epoch + 1, stage.epochs, clock.text(total_steps)));
+
+        let stopping = stop.load(Ordering::Relaxed);
+        if place.is_due(stage.checkpoint_every_epochs, stage.epochs) || stopping {
+            place.elapsed_secs = clock.elapsed_secs();
+            let files =
+                [(NETWORK_FILE, network_to_bytes(&networks)?), (OPTIMISER_FILE, optimiser_to_bytes(&optimiser)?)];
+            run.save_checkpoint(place.step, &place, &files)?;
+        }
+        if stopping && place.step < total_steps {
+            bar.abandon();
+            return Ok(Outcome::Interrupted);
+        }
+    }
+    bar.finish_and_clear();
+    Ok(Outcome::Finished)
+}
+
+/// A trained feature extractor: of a run of any stage (its best weights where it validates), or of a model file.
+///
+/// # Errors
+/// If there is none, or it has another shape than `config` asks for.
+pub fn load(path: &Path, config: &Config, device: &Device) -> Result<SampleCnn> {
+    let wanted = config.architecture(1);
+    let same = |found: &Architecture| {
+        if (found.widths, found.last_kernel) != (wanted.widths, wanted.last_kernel) {
+            bail!(
+                "{}: a feature extractor of widths {:?} and last kernel {}, the configuration asks for {:?} and {}; \
+                 use the same [model] in both",
+                path.display(),
+                found.widths,
+                found.last_kernel,
+                wanted.widths,
+                wanted.last_kernel
+            );
+        }
+        Ok(())
+    };
+    if path.is_file() {
+        let model = Model::load(path)?;
+        same(&model.metadata.architecture)?;
+        return Ok(Tagger::from_weights(&model.metadata.architecture, &model.weights, device).feature_extractor);
+    }
+    let run = RunFolder::open(path)?;
+    match run.identity()?.stage.as_str() {
+        STAGE => {
+            same(&run.config().architecture(1))?;
+            let checkpoint = run.newest_checkpoint()?;
+            let checkpoint = checkpoint.with_context(|| format!("{}: no checkpoint yet; train on", path.display()))?;
+            let networks = FeNetworks::new(run.config(), device);
+            Ok(network_from_bytes(networks, checkpoint.required(NETWORK_FILE)?)?.feature_extractor)
+        }
+        dc::STAGE => {
+            same(&run.config().architecture(1))?;
+            Ok(dc::networks(&run, device)?.feature_extractor)
+        }
+        "supervised" | dat::STAGE => {
+            let found = supervised::validated(&run, Which::Best)?;
+            same(&found.architecture)?;
+            Ok(Tagger::from_weights(&found.architecture, &found.weights, device).feature_extractor)
+        }
+        other => bail!("{}: a run of stage {other}, which this version does not know", path.display()),
+    }
+}
