@@ -552,3 +552,27 @@ fn embedding(engine: &dyn Engine, samples: &[f32]) -> Result<Vec<f32>, EngineErr
     stream.finish(&mut sink)?;
     Ok(embedding)
 }
+
+#[cfg(test)]
+mod tests {
+    use earmark_core::weights::Architecture;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_model_is_named_by_its_training_unless_told_otherwise() {
+        let mut model = Model::random(Architecture::scaled(1.0 / 16.0, 3, None, 2), 0);
+        let named = |model: &Model, method: Option<&str>| ModelIdentity::new(model, method);
+        assert_eq!((named(&model, None).method, named(&model, None).seed), (model.metadata.name.clone(), None));
+        let config = json!({ "dat": { "method": "proposed" } });
+        model.metadata.training = json!({ "identity": { "stage": "dat", "seed": 3 }, "config": config });
+        assert_eq!((named(&model, None).method.as_str(), named(&model, None).seed), ("proposed", Some(3)));
+        assert_eq!(named(&model, Some("proposed, E2H")).method, "proposed, E2H");
+        // Every configuration names a method; only stage `dat` is trained by it.
+        model.metadata.training = json!({ "identity": { "stage": "supervised", "seed": 3 }, "config": config });
+        assert_eq!(named(&model, None).method, "supervised");
+        let other = Model::random(Architecture::scaled(1.0 / 16.0, 3, None, 2), 1);
+        assert_ne!(named(&model, None).weights, named(&other, None).weights);
+    }
+}
