@@ -336,7 +336,7 @@ pub fn load_split(
 
 /// Commit of the checkout that the program is run in, with `-dirty` where files differ from it; `None` outside a
 /// checkout of this project or without git.
-fn commit() -> Option<String> {
+pub(crate) fn commit() -> Option<String> {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").args(arguments).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())

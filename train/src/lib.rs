@@ -5,6 +5,7 @@
 //! data::layout        data::clips, cache     data::batches                   stages    run          export
 //!    |                                                                          |
 //!    doctor: sound or broken?                                 validation: eval (ROC-AUC, average precision)
+//! model file + split + noise -> eval::record (every condition, hashes) -> comparison (tables, plots, one page)
 //! ```
 //!
 //! A stage is one readable loop in [`stages`]. Everything random is drawn from a stream of its own that follows from
@@ -16,6 +17,7 @@
 // Tests compare floats exactly where exactness is what they check.
 #![cfg_attr(test, allow(clippy::float_cmp))]
 
+pub mod comparison;
 pub mod config;
 pub mod data;
 pub mod dataset;

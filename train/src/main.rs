@@ -11,13 +11,18 @@ use burn::tensor::Device;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use earmark_core::engine::{self, CpuEngine, DeviceChoice, EngineError, Notify};
 use earmark_core::model_file::Model;
+use earmark_train::comparison::{self, ReportArgs};
 use earmark_train::config::{Config, Method};
 use earmark_train::data::cache::{Cache, CacheArgs};
+use earmark_train::data::clips::Clip;
 use earmark_train::data::items::Split;
 use earmark_train::data::mtat::SplitRule;
 use earmark_train::dataset::{self, Dataset};
 use earmark_train::doctor::{self, DoctorArgs, Role};
-use earmark_train::eval::{self, report, report::Report};
+use earmark_train::eval::noise::NoiseArgs;
+use earmark_train::eval::record::{self, Plan};
+use earmark_train::eval::report::Report;
+use earmark_train::eval::{self, report};
 use earmark_train::progress::Progress;
 use earmark_train::run::RunFolder;
 use earmark_train::stages::supervised::{self, Outcome, Which};
@@ -106,8 +111,10 @@ struct TrainArgs {
 enum Command {
     /// Look for what is wrong with data sets: missing, damaged, duplicate and leaking files. Exit code 1: broken.
     Doctor(DoctorArgs),
-    /// Measure a model on a split: macro ROC-AUC and average precision, clip and window level.
+    /// Measure a model on a split, clean and in noise: macro ROC-AUC and average precision, clip and window level.
     Evaluate(EvaluateArgs),
+    /// Join records of `evaluate --json` into tables and plots, as Markdown and as one HTML page.
+    Report(ReportArgs),
     /// Measure a file of scores that `evaluate --scores` wrote.
     Metrics(MetricsArgs),
     /// Write the weights of a run as a model file.
@@ -142,9 +149,14 @@ struct EvaluateArgs {
     /// Write the clip probabilities and targets as CSV.
     #[arg(long, value_name = "FILE")]
     scores: Option<PathBuf>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    noise: NoiseArgs,
+    /// How the model was trained, e.g. baseline, for `train report` [default: what its training calls itself].
+    #[arg(long, value_name = "NAME")]
+    method: Option<String>,
+    /// Write every figure as JSON to this file, or print it if no file is named.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    json: Option<PathBuf>,
     /// Show no progress.
     #[arg(long)]
     no_progress: bool,
@@ -212,7 +224,11 @@ fn main() -> ExitCode {
             Ok(false) => return ExitCode::from(1),
             Err(error) => Err(error.into()),
         },
-        Some(Command::Evaluate(args)) => evaluate(&args).map_err(Failure::from),
+        Some(Command::Evaluate(args)) => match args.noise.validate() {
+            Ok(()) => evaluate(&args).map_err(Failure::from),
+            Err(error) => Err(Failure::Usage(error)),
+        },
+        Some(Command::Report(args)) => compare(&args).map_err(Failure::from),
         Some(Command::Metrics(args)) => metrics(&args).map_err(Failure::from),
         Some(Command::Export(args)) => export(&args).map_err(Failure::from),
     };
@@ -442,12 +458,39 @@ fn evaluate(args: &EvaluateArgs) -> Result<()> {
         (None, Some(run)) => RunFolder::open(run)?.config().data.split,
         (None, None) => SplitRule::default(),
     };
-    let from = Source { data: &args.data, rule, cache: args.cache.open()? };
-    let (report, table) = measure(&model, &from, args.split, args.min_positives, progress(args.no_progress))?;
+    let (progress, cache) = (progress(args.no_progress), args.cache.open()?);
+    let noises = args.noise.load(cache.as_ref(), progress)?;
+    for set in noises.iter().filter(|set| !set.left_out.is_empty()) {
+        let (count, name, first) = (set.left_out.len(), &set.name, &set.left_out[0]);
+        eprintln!("warning: {count} noises of '{name}' were left out; the first: {first}");
+    }
+    let plan = Plan {
+        root: &args.data,
+        split: args.split,
+        min_positives: args.min_positives,
+        noises: &noises,
+        snrs_db: &args.noise.snrs_db(),
+        num_noises: args.noise.num_noises,
+        seed: args.noise.seed,
+        tsne_snr_db: args.noise.tsne,
+    };
+    let from = Source { data: &args.data, rule, cache };
+    let clips = from.load(args.split, &model.metadata.tags, progress)?;
+    let (record, clean) = record::evaluate(&model, args.method.as_deref(), &clips, &plan, progress)?;
     if let Some(path) = &args.scores {
+        let table = report::ScoreTable::new(&clean, &clips, &model.metadata.tags);
         earmark_train::run::write_atomically(path, table.to_csv()?.as_bytes())?;
     }
-    print_report(&report, args.json)
+    let json = || serde_json::to_string_pretty(&record);
+    match &args.json {
+        Some(path) if path.as_os_str() == "-" => println!("{}", json()?),
+        Some(path) => {
+            earmark_train::run::write_atomically(path, json()?.as_bytes())?;
+            print!("{}", record.text());
+        }
+        None => print!("{}", record.text()),
+    }
+    Ok(())
 }
 
 /// Where clips to measure on come from.
@@ -457,18 +500,22 @@ struct Source<'a> {
     cache: Option<Cache>,
 }
 
-fn measure(
-    model: &Model,
-    from: &Source<'_>,
-    split: Split,
-    min_positives: usize,
-    progress: Progress,
-) -> Result<(Report, report::ScoreTable)> {
-    let tags = &model.metadata.tags;
-    let clips = dataset::load_split(from.data, from.rule, split, tags, from.cache.as_ref(), progress)?;
+impl Source<'_> {
+    fn load(&self, split: Split, tags: &[String], progress: Progress) -> Result<Vec<Clip>> {
+        dataset::load_split(self.data, self.rule, split, tags, self.cache.as_ref(), progress)
+    }
+}
+
+fn compare(args: &ReportArgs) -> Result<()> {
+    let [markdown, html] = comparison::run(args)?;
+    println!("{}\n{}", markdown.display(), html.display());
+    Ok(())
+}
+
+fn measure(model: &Model, from: &Source<'_>, split: Split, min_positives: usize, progress: Progress) -> Result<Report> {
+    let clips = from.load(split, &model.metadata.tags, progress)?;
     let scores = eval::score(&CpuEngine::new(model, 1)?, &clips, progress)?;
-    let report = Report::new(&scores, &clips, &model.metadata.tags, split, min_positives);
-    Ok((report, report::ScoreTable::new(&scores, &clips, &model.metadata.tags)))
+    Ok(Report::new(&scores, &clips, &model.metadata.tags, split, min_positives))
 }
 
 fn metrics(args: &MetricsArgs) -> Result<()> {
@@ -478,15 +525,6 @@ fn metrics(args: &MetricsArgs) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&metrics)?);
     } else {
         print!("{}", report::metrics_text("clips", &metrics, args.min_positives));
-    }
-    Ok(())
-}
-
-fn print_report(report: &Report, json: bool) -> Result<()> {
-    if json {
-        println!("{}", serde_json::to_string_pretty(report)?);
-    } else {
-        print!("{}", report.text());
     }
     Ok(())
 }
@@ -501,7 +539,7 @@ fn export(args: &ExportArgs) -> Result<()> {
         let from = Source { data, rule: run.config().data.split, cache: args.cache.open()? };
         let mut measures = serde_json::Map::new();
         for split in [Split::Valid, Split::Test] {
-            let (report, _) = measure(&written, &from, split, 5, progress(args.no_progress))?;
+            let report = measure(&written, &from, split, 5, progress(args.no_progress))?;
             measures.insert(split.to_string(), serde_json::to_value(report)?);
         }
         model.metadata.metrics = measures.into();

@@ -28,7 +28,8 @@ use crate::config::Config;
 const FORMAT_VERSION: u32 = 1;
 const CONFIG_FILE: &str = "config.toml";
 const IDENTITY_FILE: &str = "identity.json";
-const METRICS_FILE: &str = "metrics.jsonl";
+/// Name of the log inside a run's folder.
+pub const METRICS_FILE: &str = "metrics.jsonl";
 const STATE_FILE: &str = "state.json";
 const CHECKPOINT_PREFIX: &str = "checkpoint-";
 const TEMPORARY_PREFIX: &str = ".tmp-";

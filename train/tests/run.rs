@@ -314,7 +314,8 @@ fn the_command_line_trains_exports_and_evaluates() {
             .arg(at("scores.csv")),
     );
     assert_eq!(code, 0, "{stderr}");
-    let report: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let record: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let report = &record["conditions"][0];
     assert_eq!(report["clip"]["num_items"], 4);
     assert_eq!(report["clip_min_positives"]["num_tags"], 2);
     assert_eq!(report["clip"]["roc_auc_macro"], model.metadata.metrics["valid"]["clip"]["roc_auc_macro"]);
@@ -323,6 +324,75 @@ fn the_command_line_trains_exports_and_evaluates() {
     assert_eq!(code, 0, "{stderr}");
     let again: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(again["per_tag"], report["clip"]["per_tag"]);
+}
+
+/// Two seconds of hiss in each of two folders.
+fn write_noise(root: &Path) {
+    for (kind, id) in [("rain", 101), ("wind", 103)] {
+        std::fs::create_dir_all(root.join("noise").join(kind)).expect("a folder");
+        write_wav(&root.join("noise").join(kind).join("one.wav"), &waveform(false, id)[..44_100]);
+    }
+}
+
+#[test]
+fn models_are_measured_in_noise_and_reported() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_fixture(folder.path());
+    write_noise(folder.path());
+    let at = |name: &str| -> PathBuf { folder.path().join(name) };
+    std::fs::write(at("config.toml"), CONFIG).expect("written");
+    let evaluate = |run: &str, more: &[&str]| {
+        let noise = format!("hiss={}", at("noise").display());
+        let fixed = ["evaluate", "--no-progress", "--split", "valid", "--min-positives", "1", "--noise", &noise];
+        output(binary().args(fixed).arg("--run").arg(at(run)).arg("--data").arg(folder.path()).args(more))
+    };
+    let mut records: Vec<serde_json::Value> = Vec::new();
+    for (seed, method) in [("1", "baseline"), ("1", "supervised"), ("2", "baseline")] {
+        let run = format!("run-{method}-{seed}");
+        let mut train = train_command(folder.path(), &at(&run));
+        let seed = format!("seed={seed}");
+        let overrides = ["--set", &seed, "--set", "supervised.epochs=1", "--set", "supervised.dropout=0"];
+        let (code, _, stderr) = output(train.arg("--config").arg(at("config.toml")).args(overrides));
+        assert_eq!(code, 0, "{stderr}");
+        let json = at(&run).join("evaluation.json");
+        let more = ["--snr", "5,-5", "--method", method, "--tsne", "-5", "--json", &json.display().to_string()];
+        let (code, stdout, stderr) = evaluate(&run, &more);
+        assert_eq!(code, 0, "{stderr}");
+        for expected in ["-5 dB", "rain", "wind", "windows/s"] {
+            assert!(stdout.contains(expected), "{expected} is missing in {stdout}");
+        }
+        records.push(serde_json::from_slice(&std::fs::read(json).expect("a record")).expect("JSON"));
+    }
+    assert_eq!(records[0]["conditions"].as_array().map(Vec::len), Some(3));
+    assert_eq!(records[0]["conditions"][2]["snr_db"], -5.0);
+    assert_eq!(records[0]["conditions"][2]["num_unmixed_windows"], 0);
+    assert_eq!(records[0]["projections"][0]["noisy"].as_array().map(Vec::len), Some(4));
+    assert_eq!(records[0]["setting"]["noises"][0]["files"]["num_files"], 2);
+    // Two runs of one seed are one model; another seed is another model on the same data.
+    assert_eq!(records[0]["conditions"], records[1]["conditions"]);
+    assert_ne!(records[0]["conditions"], records[2]["conditions"]);
+    assert_eq!(records[0]["setting"], records[2]["setting"]);
+
+    let report = |results: &[&str]| {
+        output(binary().arg("report").arg("--out").arg(at("report")).args(results.iter().map(|name| at(name))))
+    };
+    let (code, stdout, stderr) = report(&["run-baseline-1", "run-supervised-1", "run-baseline-2"]);
+    assert!(code == 0 && stdout.contains("report.html"), "{stderr}");
+    let page = std::fs::read_to_string(at("report/report.html")).expect("a page");
+    for expected in ["supervised has no training seed 2", "Training curves", "t-SNE"] {
+        assert!(page.contains(expected), "{expected} is missing");
+    }
+
+    let other = at("other.json");
+    let (code, _, stderr) = evaluate("run-baseline-1", &["--seed", "2", "--json", &other.display().to_string()]);
+    assert_eq!(code, 0, "{stderr}");
+    let (code, _, stderr) = report(&["run-supervised-1", "other.json"]);
+    assert!(code == 1 && stderr.contains("--seed") && stderr.contains("other.json"), "{code} {stderr}");
+
+    let (code, _, stderr) = evaluate("run-baseline-1", &["--snr", "5,5"]);
+    assert!(code == 2 && stderr.contains("5 dB is given twice"), "{code} {stderr}");
+    let (code, _, stderr) = evaluate("run-baseline-1", &["--num-noises", "3"]);
+    assert!(code == 1 && stderr.contains("2 noises are fewer than --num-noises 3"), "{code} {stderr}");
 }
 
 #[test]

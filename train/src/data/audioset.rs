@@ -218,6 +218,22 @@ fn parse_row(line: &str) -> Result<Segment> {
     Ok(Segment { id: id.to_owned(), start_secs, end_secs, labels: labels.map(str::to_owned).collect() })
 }
 
+/// The labels of every row of the list at `path` under the row's id, joined where there are several; by the classes'
+/// names where the ontology lies beside the list.
+///
+/// # Errors
+/// Names file, line and rule: a row without four columns, times that are no numbers, an ontology that is not AudioSet's.
+pub fn labels_by_id(path: &Path) -> Result<HashMap<String, String>> {
+    let ontology = Ontology::open(path.parent().unwrap_or(Path::new(".")))?;
+    let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let segments = parse_list(&text).with_context(|| format!("{}", path.display()))?;
+    let joined = |labels: &[String]| {
+        let names: BTreeSet<String> = labels.iter().map(|label| Ontology::name(ontology.as_ref(), label)).collect();
+        names.into_iter().collect::<Vec<_>>().join(", ")
+    };
+    Ok(segments.into_iter().map(|segment| (segment.id, joined(&segment.labels))).collect())
+}
+
 /// Names of the classes, and which of them are music.
 #[derive(Debug)]
 struct Ontology {
@@ -408,6 +424,18 @@ mod tests {
         assert!(music.iter().all(|label| Ontology::is_music(Some(&ontology), label)));
         assert!(!Ontology::is_music(Some(&ontology), "/m/09x0r"));
         assert!(Ontology::parse("[]").expect_err("empty").to_string().contains("/m/04rlf"));
+    }
+
+    #[test]
+    fn labels_are_named_by_the_ontology_beside_the_list() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fixture(folder.path());
+        let labels = labels_by_id(&folder.path().join("balanced_train_segments.csv")).expect("a list");
+        assert_eq!((labels.len(), labels["--4gqARaEJE"].as_str()), (4, "/m/068hy, /m/0bt9lr"));
+        assert_eq!(labels["singer00000"], "Choir, Speech");
+        std::fs::remove_file(folder.path().join("ontology.json")).expect("removed");
+        let labels = labels_by_id(&folder.path().join("eval_segments.csv")).expect("a list");
+        assert_eq!(labels["evalA000000"], "/m/09x0r");
     }
 
     #[test]

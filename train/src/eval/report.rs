@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::Scores;
@@ -39,6 +40,24 @@ pub struct Summary {
     pub num_tags: usize,
 }
 
+/// What is scored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Level {
+    /// The mean of a clip's windows.
+    Clip,
+    /// Every window by itself, with its clip's tags.
+    Window,
+}
+
+/// Tags that count in a mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Tags {
+    /// With at least the number of positive clips that the evaluation was told.
+    Frequent,
+    /// With one positive and one negative.
+    All,
+}
+
 impl From<&Metrics> for Summary {
     fn from(metrics: &Metrics) -> Self {
         Self {
@@ -65,21 +84,14 @@ impl Report {
         }
     }
 
-    /// A table for people.
-    pub fn text(&self) -> String {
-        let mut text = format!("split {}\n", self.split);
-        let mut line = |level: &str, tags: &str, summary: &Summary| {
-            let (auc, precision) = (summary.roc_auc_macro, summary.average_precision_macro);
-            let _ =
-                writeln!(text, "{level:8} {tags:24} {:3} tags  ROC-AUC {auc:.4}  AP {precision:.4}", summary.num_tags);
-        };
-        let frequent = format!("at least {} positives", self.min_positives);
-        line("clip", "all that can be measured", &Summary::from(&self.clip));
-        line("clip", &frequent, &self.clip_min_positives);
-        line("window", "all that can be measured", &Summary::from(&self.window));
-        line("window", &frequent, &self.window_min_positives);
-        text += &per_tag_text(&self.clip);
-        text
+    /// The measures at one level over a choice of tags.
+    pub fn summary(&self, level: Level, tags: Tags) -> Summary {
+        match (level, tags) {
+            (Level::Clip, Tags::Frequent) => self.clip_min_positives.clone(),
+            (Level::Window, Tags::Frequent) => self.window_min_positives.clone(),
+            (Level::Clip, Tags::All) => Summary::from(&self.clip),
+            (Level::Window, Tags::All) => Summary::from(&self.window),
+        }
     }
 }
 
