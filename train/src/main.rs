@@ -25,7 +25,8 @@ use earmark_train::eval::report::Report;
 use earmark_train::eval::{self, report};
 use earmark_train::progress::Progress;
 use earmark_train::run::RunFolder;
-use earmark_train::stages::supervised::{self, Outcome, Which};
+use earmark_train::stages::Outcome;
+use earmark_train::stages::supervised::{self, Which};
 use earmark_train::stages::{dat, dc, fe};
 use earmark_train::{export, rng, weights};
 

@@ -12,7 +12,8 @@ use earmark_train::config::Config;
 use earmark_train::dataset::{Dataset, LoadedDataset};
 use earmark_train::progress::Progress;
 use earmark_train::run::RunFolder;
-use earmark_train::stages::supervised::{self, Outcome, Which};
+use earmark_train::stages::Outcome;
+use earmark_train::stages::supervised::{self, Which};
 use earmark_train::stages::{dat, dc, fe};
 
 const CONFIG: &str = r#"

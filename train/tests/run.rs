@@ -13,7 +13,8 @@ use earmark_train::dataset::Dataset;
 use earmark_train::eval::thresholds::DEFAULT_THRESHOLD;
 use earmark_train::progress::Progress;
 use earmark_train::run::RunFolder;
-use earmark_train::stages::supervised::{self, Outcome, SupervisedData, Which};
+use earmark_train::stages::Outcome;
+use earmark_train::stages::supervised::{self, SupervisedData, Which};
 
 /// Everything on that a checkpoint or a batch could get wrong.
 const CONFIG: &str = r#"

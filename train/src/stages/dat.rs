@@ -20,11 +20,14 @@ use earmark_core::model::{SampleCnnConfig, Tagger};
 use earmark_core::weights::{Architecture, Weights};
 use serde_json::json;
 
+use super::clock::Clock;
 use super::supervised::{
-    BEST_FILE, Clock, NETWORK_FILE, NEWEST_FILE, OPTIMISER_FILE, Outcome, State, SupervisedData, Validation, measure,
-    read_weights, validate_weights,
+    BEST_FILE, NEWEST_FILE, State, SupervisedData, Validation, measure, read_weights, validate_weights,
 };
-use super::{adam, dc, fe, network_from_bytes, network_to_bytes, optimiser_from_bytes, optimiser_to_bytes};
+use super::{
+    NETWORK_FILE, OPTIMISER_FILE, Outcome, adam, dc, fe, network_from_bytes, network_to_bytes, optimiser_from_bytes,
+    optimiser_to_bytes,
+};
 use crate::config::{Adversary, Config, Method};
 use crate::data::batches::prefetch;
 use crate::data::domains::{DomainSource, Noise};

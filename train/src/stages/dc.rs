@@ -19,8 +19,11 @@ use earmark_core::adapt::{Domain, domain_accuracy, domain_loss};
 use earmark_core::model::{DomainClassifier, DomainClassifierConfig, SampleCnn, SampleCnnConfig};
 use serde_json::json;
 
-use super::supervised::{Clock, NETWORK_FILE, OPTIMISER_FILE, Outcome};
-use super::{Place, adam, fe, network_from_bytes, network_to_bytes, optimiser_from_bytes, optimiser_to_bytes};
+use super::clock::Clock;
+use super::{
+    NETWORK_FILE, OPTIMISER_FILE, Outcome, Place, adam, fe, network_from_bytes, network_to_bytes, optimiser_from_bytes,
+    optimiser_to_bytes,
+};
 use crate::config::Config;
 use crate::data::batches::prefetch;
 use crate::data::domains::{DomainBatch, DomainSource};

@@ -20,8 +20,12 @@ use earmark_core::model_file::Model;
 use earmark_core::weights::Architecture;
 use serde_json::json;
 
-use super::supervised::{self, Clock, NETWORK_FILE, OPTIMISER_FILE, Outcome, Which};
-use super::{Place, adam, dat, dc, network_from_bytes, network_to_bytes, optimiser_from_bytes, optimiser_to_bytes};
+use super::clock::Clock;
+use super::supervised::{self, Which};
+use super::{
+    NETWORK_FILE, OPTIMISER_FILE, Outcome, Place, adam, dat, dc, network_from_bytes, network_to_bytes,
+    optimiser_from_bytes, optimiser_to_bytes,
+};
 use crate::config::Config;
 use crate::data::batches::prefetch;
 use crate::data::domains::PairSource;

@@ -3,6 +3,7 @@
 //! A plain loop rather than burn-train's `Learner`: a checkpoint must hold the moving average, the best weights and the
 //! place inside an epoch as one unit, so that a run that is killed and resumed gives the same losses bit for bit.
 
+mod clock;
 pub mod dat;
 pub mod dc;
 pub mod fe;
@@ -18,6 +19,20 @@ use burn::module::Module;
 use burn::store::ModuleRecord;
 use burn::tensor::Bytes;
 use serde::{Deserialize, Serialize};
+
+/// The network in a checkpoint ([`network_to_bytes`]).
+const NETWORK_FILE: &str = "network.bpk";
+/// The optimiser in a checkpoint ([`optimiser_to_bytes`]).
+const OPTIMISER_FILE: &str = "optimiser.bpk";
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All epochs are done.
+    Finished,
+    /// It was asked to stop, and saved its state.
+    Interrupted,
+}
 
 /// A network's parameters, their identities (which the optimiser's state refers to) and batch norm's statistics.
 ///

@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use burn::optim::{GradientsParams, ModuleOptimizer};
@@ -21,7 +20,11 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{adam, learning_rate, network_from_bytes, network_to_bytes, optimiser_from_bytes, optimiser_to_bytes};
+use super::clock::Clock;
+use super::{
+    NETWORK_FILE, OPTIMISER_FILE, Outcome, adam, learning_rate, network_from_bytes, network_to_bytes,
+    optimiser_from_bytes, optimiser_to_bytes,
+};
 use crate::config::{BestBy, Config};
 use crate::data::batches::{BatchSource, prefetch};
 use crate::data::clips::Clip;
@@ -31,8 +34,6 @@ use crate::progress::Progress;
 use crate::run::{Checkpoint, RunFolder};
 use crate::{eval, export, rng, weights};
 
-pub(super) const NETWORK_FILE: &str = "network.bpk";
-pub(super) const OPTIMISER_FILE: &str = "optimiser.bpk";
 /// Moving average of the weights ([`weights::to_bytes`]).
 const AVERAGE_FILE: &str = "average.f32";
 /// Weights of the newest validation ([`weights::to_bytes`]).
@@ -51,15 +52,6 @@ pub struct SupervisedData {
     pub valid: Vec<Clip>,
     /// Tag names in the order of the targets.
     pub tags: Vec<String>,
-}
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// All epochs are done.
-    Finished,
-    /// It was asked to stop, and saved its state.
-    Interrupted,
 }
 
 /// Place in the run; with the files beside it, all that a resumed run needs.
@@ -357,46 +349,4 @@ fn dropout_mask(shape: [usize; 2], share: f64, seed: u64, step: u64, device: &De
     let kept = 1.0 / (1.0 - share as f32);
     let mask: Vec<f32> = (0..shape[0] * shape[1]).map(|_| if rng.random_bool(share) { 0.0 } else { kept }).collect();
     Tensor::from_data(TensorData::new(mask, shape), device)
-}
-
-/// Speed and time left. Validation counts as elapsed time, not against the speed.
-pub(super) struct Clock {
-    started: Instant,
-    earlier: Duration,
-    first_step: u64,
-    last: Instant,
-    /// Smoothed over about twenty steps.
-    windows_per_sec: Option<f64>,
-    step: u64,
-}
-
-impl Clock {
-    pub(super) fn new(elapsed_secs: f64, step: u64) -> Self {
-        let now = Instant::now();
-        let earlier = Duration::try_from_secs_f64(elapsed_secs).unwrap_or_default();
-        Self { started: now, earlier, first_step: step, last: now, windows_per_sec: None, step }
-    }
-
-    pub(super) fn stepped(&mut self, windows: usize, step: u64) {
-        let speed = windows as f64 / self.last.elapsed().as_secs_f64().max(1e-9);
-        self.windows_per_sec =
-            Some(self.windows_per_sec.map_or(speed, |smoothed| smoothed + 0.05 * (speed - smoothed)));
-        self.last = Instant::now();
-        self.step = step;
-    }
-
-    pub(super) fn skip(&mut self) {
-        self.last = Instant::now();
-    }
-
-    pub(super) fn elapsed_secs(&self) -> f64 {
-        (self.earlier + self.started.elapsed()).as_secs_f64()
-    }
-
-    pub(super) fn text(&self, total_steps: u64) -> String {
-        let per_step = self.started.elapsed().as_secs_f64() / (self.step - self.first_step).max(1) as f64;
-        let left = per_step * total_steps.saturating_sub(self.step) as f64;
-        let left = if left < 90.0 { format!("{left:.0} s") } else { format!("{:.0} min", left / 60.0) };
-        format!("{:.1} windows/s, {left} left", self.windows_per_sec.unwrap_or_default())
-    }
 }
