@@ -28,11 +28,11 @@ use super::{AudioErrorCause, Declared, FILE_ENDS, SourceReport};
 const PROBE_DEPTH: u32 = 256 << 10;
 /// Bytes that opening a file, or reading one packet, may take from it. It bounds both the memory that a declared size can
 /// claim (symphonia allocates as it reads) and the time of a search for the next packet. A film's index stays below.
-const READ_BUDGET: u64 = 128 << 20;
+pub(super) const READ_BUDGET: u64 = 128 << 20;
 /// Packets without audio for us that may follow each other: video and subtitles, or a hostile endless list.
 const MAX_DRY_PACKETS: u32 = 1 << 20;
 /// Attempts to go on after the container itself was found damaged.
-const MAX_DEMUX_FAILURES: u32 = 64;
+pub(super) const MAX_DEMUX_FAILURES: u32 = 64;
 /// Samples over all channels that one packet may declare; the decoder's buffer has this size. FLAC's largest block has
 /// 65,535 frames.
 const MAX_PACKET_SAMPLES: u64 = 1 << 22;
@@ -271,7 +271,7 @@ impl SymphoniaSource {
 }
 
 /// Finds the format of `input` and reads its header; the outer error is the message of a panic.
-fn probe_format<I: Input>(input: BoundedInput<I>) -> Result<Result<Box<dyn FormatReader>, Error>, String> {
+pub(super) fn probe_format<I: Input>(input: BoundedInput<I>) -> Result<Result<Box<dyn FormatReader>, Error>, String> {
     let metadata = MetadataOptions::default()
         .limit_tag_bytes(Limit::Maximum(1 << 20))
         .limit_visual_bytes(Limit::Maximum(16 << 20));
@@ -452,7 +452,7 @@ fn is_unknown(error: &Error) -> bool {
     matches!(error, Error::Unsupported(what) if what.starts_with("core (probe)"))
 }
 
-fn is_end(error: &io::Error) -> bool {
+pub(super) fn is_end(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::UnexpectedEof
 }
 
@@ -466,14 +466,14 @@ fn is_budget(error: &io::Error) -> bool {
 struct BudgetSpent;
 
 /// An input that gives a limited number of bytes until its budget is renewed.
-struct BoundedInput<I> {
-    input: I,
-    len: u64,
-    position: u64,
-    seekable: bool,
+pub(super) struct BoundedInput<I> {
+    pub(super) input: I,
+    pub(super) len: u64,
+    pub(super) position: u64,
+    pub(super) seekable: bool,
     /// Bytes to give in place of those in the file.
-    patch: Option<sniff::Patch>,
-    budget: Arc<AtomicU64>,
+    pub(super) patch: Option<sniff::Patch>,
+    pub(super) budget: Arc<AtomicU64>,
 }
 
 impl<I: Input> Read for BoundedInput<I> {
@@ -519,7 +519,7 @@ thread_local! {
 }
 
 /// Runs `f`; a panic inside becomes its message, and is not printed.
-fn contain<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+pub(super) fn contain<T>(f: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let previous = panic::take_hook();

@@ -12,7 +12,7 @@
 //! Two or more channels become one by their mean, whatever their names: a tagger wants everything that sounds, and a mean
 //! can neither clip nor favour a channel.
 //!
-//! [`mix_snr`] adds noise to music in memory.
+//! [`mix_snr`] adds noise to music in memory. [`copy_packets`] reads a file's audio still encoded.
 //!
 //! Files are not trusted. A file that makes a decoder panic fails alone; declared sizes do not reserve memory; samples are
 //! finite and within ±[`CLAMP`]. What was repaired or is missing is told by [`AudioStream::warnings`].
@@ -22,6 +22,7 @@ mod decode;
 mod error;
 mod ffmpeg;
 mod mix;
+mod packets;
 mod resample;
 mod sanitize;
 mod sniff;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 pub use error::{AudioError, AudioErrorCause, AudioWarning, MAX_CHANNELS};
 pub use ffmpeg::FfmpegFailure;
 pub use mix::mix_snr;
+pub use packets::copy_packets;
 pub use resample::{MAX_RATE_HZ, MIN_RATE_HZ, Resampler, resample};
 pub use sanitize::CLAMP;
 
