@@ -31,6 +31,9 @@ pub enum Command {
     /// Say what is heard in music and video files: genre, mood, instruments, voice.
     #[command(after_help = TAG_HELP)]
     Tag(TagArgs),
+    /// Take back the tags that `tag --write-tags` wrote into files.
+    #[command(after_help = UNDO_HELP)]
+    Undo(UndoArgs),
     /// Say which devices --device can name, and whether they compute what they should.
     #[command(after_help = DEVICES_HELP)]
     Devices(DevicesArgs),
@@ -50,10 +53,17 @@ hop-secs = 0.5. The command line wins over the environment, and the environment 
 
 A file or window whose samples all stay below -60 dB of full scale is called silent and gets no tags.
 
+--write-tags fills empty fields of mp3, aac, flac, ogg (Vorbis, Opus), m4a, mp4, wav and aiff files. A tag is written if \
+its confidence in the whole file reaches the model's threshold for it (`earmark model info`); --top-n and --min-confidence \
+are about the results alone. Genres go to GENRE and moods to MOOD, with their scores in EARMARK_GENRE and EARMARK_MOOD; \
+instruments and voices to EARMARK_INSTRUMENT and EARMARK_VOICE; EARMARK_MODEL says who wrote. A genre or mood of yours \
+is never replaced. The audio and all other fields stay as they are, which is checked before a file is replaced.
+
 Examples:
   earmark tag ~/Music
   earmark tag --format csv --out tags.csv --top-n 50 ~/Music
   earmark tag --format audacity --out labels.txt concert.mkv
+  earmark tag --write-tags --dry-run ~/Music
 
 Exit codes: 0 all done, 1 some files failed, 2 usage, 130 interrupted.";
 
@@ -67,6 +77,25 @@ pub struct TagArgs {
     /// The rest can come from elsewhere too.
     #[command(flatten)]
     pub options: TagOptions,
+}
+
+const UNDO_HELP: &str = "\
+A file that is as the run left it gets back every byte and its time of change. One that was changed since gets back those \
+fields that still are as they were written, and is named. Undoing can be interrupted and repeated; the journal stays.
+
+Exit codes: 0 all done, 1 some files failed, 2 usage.";
+
+/// `earmark undo`.
+#[derive(Debug, Args)]
+pub struct UndoArgs {
+    /// The journal that the run spoke of at its end.
+    pub journal: PathBuf,
+    /// Show which files would be restored, and restore nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Say nothing but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 const DEVICES_HELP: &str = "\
@@ -151,6 +180,28 @@ pub struct TagOptions {
     /// Model file [default: the built-in model].
     #[arg(long, value_name = "FILE", env = "EARMARK_MODEL", hide_env_values = true)]
     pub model: Option<PathBuf>,
+
+    /// Write genre, mood, instruments and voice into the files: empty fields only. `earmark undo` takes it back.
+    #[arg(long, env = "EARMARK_WRITE_TAGS", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    #[arg(hide_env_values = true, hide_possible_values = true)]
+    pub write_tags: Option<bool>,
+
+    /// With --write-tags: show what would change in each file, and write nothing.
+    #[arg(long, env = "EARMARK_DRY_RUN", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    #[arg(hide_env_values = true, hide_possible_values = true)]
+    pub dry_run: Option<bool>,
+
+    /// With --write-tags: also replace what Earmark wrote before, but never what others did.
+    #[arg(long, env = "EARMARK_OVERWRITE", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    #[arg(hide_env_values = true, hide_possible_values = true)]
+    pub overwrite: Option<bool>,
+
+    /// With --write-tags: keep what `earmark undo` needs in this new file [default: one in the user's state folder].
+    #[arg(long, value_name = "FILE", env = "EARMARK_UNDO_JOURNAL", hide_env_values = true)]
+    pub undo_journal: Option<PathBuf>,
 }
 
 impl TagOptions {
@@ -168,6 +219,10 @@ impl TagOptions {
             no_progress: self.no_progress.or(other.no_progress),
             device: self.device.or(other.device),
             model: self.model.or(other.model),
+            write_tags: self.write_tags.or(other.write_tags),
+            dry_run: self.dry_run.or(other.dry_run),
+            overwrite: self.overwrite.or(other.overwrite),
+            undo_journal: self.undo_journal.or(other.undo_journal),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! args (what was written) -> settings (what holds) -> commands -> tagging, many at a time (batch) -> output
+//!                                                                                                  -> file_tags
 //! ```
 //!
 //! A file that cannot be tagged is reported and the rest goes on; what makes the whole run impossible is returned as an
@@ -11,6 +12,7 @@ mod args;
 mod batch;
 mod commands;
 mod console;
+mod file_tags;
 mod inputs;
 mod output;
 mod progress;
@@ -49,6 +51,7 @@ fn run(cli: Cli) -> Result<Exit> {
             let file = settings::read_file(cli.config.as_deref(), |name| env::var_os(name).map(PathBuf::from))?;
             commands::tag::run(&TagSettings::resolve(args, file)?)
         }
+        Some(Command::Undo(args)) => commands::undo::run(&args),
         Some(Command::Devices(args)) => commands::devices::run(&args),
         Some(Command::Model(command)) => commands::model::run(command),
         Some(Command::Completions { shell }) => commands::completions::run(shell),

@@ -8,6 +8,7 @@ use earmark_core::engine::{DeviceChoice, Hop};
 use serde::Deserialize;
 
 use crate::args::{Format, TagArgs, TagOptions};
+use crate::file_tags::WriteSettings;
 
 /// Most jobs at a time; more would only fill memory.
 const MAX_JOBS: i64 = 1024;
@@ -44,6 +45,8 @@ pub struct TagSettings {
     pub device: DeviceChoice,
     /// Model file; `None` is the built-in model.
     pub model: Option<PathBuf>,
+    /// Write tags into the files.
+    pub write_tags: Option<WriteSettings>,
 }
 
 impl TagSettings {
@@ -74,6 +77,7 @@ impl TagSettings {
                 usize::try_from(n).ok()
             }
         };
+        let write_tags = write_tags(&options)?;
         let device = match options.device {
             None => DeviceChoice::Auto,
             Some(device) => device.parse().map_err(|cause: String| anyhow!("device: {cause}"))?,
@@ -92,8 +96,23 @@ impl TagSettings {
             progress: !options.no_progress.unwrap_or(false),
             device,
             model: options.model,
+            write_tags,
         })
     }
+}
+
+/// How tags are written, if they are.
+fn write_tags(options: &TagOptions) -> Result<Option<WriteSettings>> {
+    let (dry_run, overwrite) = (options.dry_run.unwrap_or(false), options.overwrite.unwrap_or(false));
+    if options.write_tags.unwrap_or(false) {
+        return Ok(Some(WriteSettings { dry_run, overwrite, journal: options.undo_journal.clone() }));
+    }
+    for (is_set, name) in
+        [(dry_run, "dry-run"), (overwrite, "overwrite"), (options.undo_journal.is_some(), "undo-journal")]
+    {
+        ensure!(!is_set, "{name} is set, but no tags are to be written; add --write-tags or leave it out");
+    }
+    Ok(None)
 }
 
 /// The hop on the exact grid, and a note if that is not what was asked for.
@@ -133,6 +152,7 @@ pub fn read_file(explicit: Option<&Path>, var: impl Fn(&str) -> Option<PathBuf>)
     // Names in a file mean the same wherever the command is started.
     let folder = path.parent().unwrap_or(Path::new(""));
     options.model = options.model.map(|model| folder.join(model));
+    options.undo_journal = options.undo_journal.map(|journal| folder.join(journal));
     options.out = options.out.map(|out| if out.as_os_str() == "-" { out } else { folder.join(out) });
     Ok(options)
 }
@@ -201,6 +221,9 @@ mod tests {
         assert!(refused(TagOptions { jobs: Some(-4), ..none() }).contains("jobs is -4"));
         assert!(refused(TagOptions { device: Some("cuda".into()), ..none() }).contains("'cuda'"));
         assert!(refused(TagOptions { device: Some("wgpu:x".into()), ..none() }).contains("'wgpu:x'"));
+        assert!(refused(TagOptions { dry_run: Some(true), ..none() }).contains("dry-run is set"));
+        assert!(refused(TagOptions { overwrite: Some(true), ..none() }).contains("overwrite is set"));
+        assert!(refused(TagOptions { undo_journal: Some("j".into()), ..none() }).contains("undo-journal is set"));
     }
 
     #[test]

@@ -4,7 +4,9 @@ pub mod completions;
 pub mod devices;
 pub mod model;
 pub mod tag;
+pub mod undo;
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -44,6 +46,20 @@ fn load_model(file: Option<&Path>) -> Result<Model, ModelError> {
         Some(file) => Model::load(file),
         None => Model::from_bytes(earmark_assets::DEFAULT_MODEL, "the built-in model"),
     }
+}
+
+/// The first letters of the hash of the model in `file`, or of the built-in one: with its name they tell models apart.
+fn model_hash(file: Option<&Path>) -> io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    match file {
+        Some(file) => {
+            hasher.update_reader(File::open(file)?)?;
+        }
+        None => {
+            hasher.update(earmark_assets::DEFAULT_MODEL);
+        }
+    }
+    Ok(hasher.finalize().to_hex()[..8].to_owned())
 }
 
 /// Writes a whole text to the standard output; a reader that has gone away has read enough.

@@ -18,6 +18,7 @@ use super::{Exit, INTERRUPTED_CODE};
 use crate::args::Format;
 use crate::batch::{self, Event, Outcome, Plan};
 use crate::console::Console;
+use crate::file_tags::{Identity, Session as TagSession, Writer};
 use crate::inputs::{Inputs, shown};
 use crate::output::{self, Destination, Report, Run, Style, Summary};
 use crate::progress::{self, Progress, Snapshot, clock};
@@ -83,6 +84,14 @@ pub fn run(settings: &TagSettings) -> Result<Exit> {
         console.note(format!("labels of {} files in one track; each begins with its file", wanted.num_files));
     }
 
+    let writer = match &settings.write_tags {
+        None => None,
+        Some(how) => {
+            let hash = super::model_hash(settings.model.as_deref())?;
+            Some(TagSession::new(Writer::new(how, &vocabulary, Identity::new(&model.metadata.name, &hash))?))
+        }
+    };
+
     let progress = Progress::new(&inputs.files);
     let bar = if settings.progress && wanted.num_files > 0 { progress::bar() } else { None };
     let mut session = Session {
@@ -96,6 +105,8 @@ pub fn run(settings: &TagSettings) -> Result<Exit> {
         last_event: Instant::now(),
         num_completed: 0,
         num_failed: 0,
+        shows_diff: settings.format == Format::Human,
+        writer,
         out: &mut out,
     };
 
@@ -110,15 +121,29 @@ pub fn run(settings: &TagSettings) -> Result<Exit> {
     }
     let written = written.and_then(|()| session.end());
     let (num_completed, num_failed) = (session.num_completed, session.num_failed);
+    let writer = session.writer.take();
     let not_done = session.not_done();
     if let Some(bar) = &session.bar {
         bar.finish_and_clear();
     }
     drop(session);
+    let num_unwritten = match writer {
+        None => 0,
+        Some(writer) => match writer.finish() {
+            Ok((said, num_unwritten)) => {
+                said.iter().for_each(|line| console.note(line));
+                num_unwritten
+            }
+            Err(cause) => {
+                console.error(format!("{cause:#}"));
+                1
+            }
+        },
+    };
     match written.and_then(|()| out.commit()) {
         Ok(()) => {}
         // Whoever read has read enough, as `head` does: nothing to say.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ended(num_failed)),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ended(num_failed + num_unwritten)),
         Err(error) => {
             let place = settings.out.as_deref().map_or_else(|| "the standard output".to_owned(), shown);
             console.error(format!("cannot write the results to {place}: {error}"));
@@ -136,7 +161,7 @@ pub fn run(settings: &TagSettings) -> Result<Exit> {
     if num_completed + num_failed > 0 {
         console.note(closing(num_completed, num_failed, &progress.snapshot()));
     }
-    Ok(ended(num_failed))
+    Ok(ended(num_failed + num_unwritten))
 }
 
 /// The last line of a run.
@@ -194,6 +219,10 @@ struct Session<'a> {
     last_event: Instant,
     num_completed: usize,
     num_failed: usize,
+    /// What a dry run would write is shown among the results; other formats have no place for it.
+    shows_diff: bool,
+    /// Writes tags into files, if that is asked for.
+    writer: Option<TagSession>,
     out: &'a mut Destination,
 }
 
@@ -235,7 +264,21 @@ impl Session<'_> {
         if file.clip_probabilities.is_none() && self.reports_silence {
             self.console.note(format!("{name}: silent, so it has no tags"));
         }
-        self.write(|report, out| report.file_completed(out, index, file))
+        self.write(|report, out| report.file_completed(out, index, file))?;
+        self.write_tags(file)
+    }
+
+    /// Writes what was heard into the file itself.
+    fn write_tags(&mut self, file: &TaggedFile) -> io::Result<()> {
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        match writer.on_file(&file.path, file.clip_probabilities.as_deref()) {
+            Err(cause) => self.console.error(format!("{}: tags not written: {cause}", shown(&file.path))),
+            Ok(diff) if self.shows_diff => {
+                self.write(|_, out| diff.iter().try_for_each(|line| writeln!(out, "  {line}")))?;
+            }
+            Ok(diff) => diff.iter().for_each(|line| self.console.note(format!("{}: {line}", shown(&file.path)))),
+        }
+        Ok(())
     }
 
     fn failed(&mut self, index: Option<usize>, path: &Path, cause: &str) -> io::Result<()> {
