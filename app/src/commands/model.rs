@@ -101,6 +101,7 @@ fn info(model: &Model) -> String {
         None => "one fully connected layer".to_owned(),
         Some(hidden) => format!("two fully connected layers, {hidden} hidden units"),
     };
+    let head = if architecture.projector_hidden.is_some() { format!("stage 1's projector, {head}") } else { head };
     let window_secs = WINDOW_SAMPLES as f64 / f64::from(SAMPLE_RATE_HZ);
     let mut text = String::new();
     // Writing to a string cannot fail.
