@@ -11,7 +11,9 @@ clips come out byte for byte as the ones the default model learnt from.
 
 import dataclasses
 import fractions
+import itertools
 import pathlib
+import random
 import subprocess
 import warnings
 
@@ -31,7 +33,7 @@ QUIET_RMS = 0.005
 RAISED_RMS = 10 ** (-38 / 20)
 
 SILENCE = 10 ** (-54 / 20)
-TAIL_SAMPLES = RATE_HZ // 2  # after the last note, and between repetitions of a short score
+PAUSE_SAMPLES = RATE_HZ // 2  # between repetitions of a short score
 PARTS = {"all": None, "first": 0, "last": -1}
 
 
@@ -89,9 +91,10 @@ def external_noise(path: pathlib.Path, start: int, samples: int) -> np.ndarray:
 # --- scores -----------------------------------------------------------------------------------------------------------
 
 
-def note_events(score, shift: int) -> list[tuple[fractions.Fraction, int, int, int]]:
+def note_events(score, shift: int) -> tuple[list[tuple[fractions.Fraction, int, int, int]], fractions.Fraction]:
     """(seconds, on, key, velocity) in order, at each time the ends before the beginnings. Seconds are exact: how they
-    round to samples then depends on the score alone."""
+    round to samples then depends on the score alone. Also the seconds that sound on after the last event: a quarter
+    note, as at the end of a MIDI track."""
     from music21 import midi
 
     file = midi.translate.streamToMidiFile(score)
@@ -115,9 +118,8 @@ def note_events(score, shift: int) -> list[tuple[fractions.Fraction, int, int, i
             total += max(0, min(end, tick) - begin) * micros
         return fractions.Fraction(total, file.ticksPerQuarterNote * 1_000_000)
 
-    return sorted(
-        ((seconds(tick), on, key, velocity) for tick, on, key, velocity in notes), key=lambda event: event[:2]
-    )
+    events = ((seconds(tick), on, key, velocity) for tick, on, key, velocity in notes)
+    return sorted(events, key=lambda event: event[:2]), fractions.Fraction(tempos[-1][1], 1_000_000)
 
 
 def parse_score(path: pathlib.Path, tune: int, part: str):
@@ -131,8 +133,8 @@ def parse_score(path: pathlib.Path, tune: int, part: str):
     return score if PARTS[part] is None else score.parts[PARTS[part]]
 
 
-def render(events: list, program: int, font: pathlib.Path) -> np.ndarray:
-    """Each stretch between events is rounded to whole samples; half a second follows the last note."""
+def render(events: list, tail_secs: fractions.Fraction, program: int, font: pathlib.Path) -> np.ndarray:
+    """Each stretch between events is rounded to whole samples."""
     import tinysoundfont
 
     synth = tinysoundfont.Synth(samplerate=RATE_HZ)
@@ -147,7 +149,7 @@ def render(events: list, program: int, font: pathlib.Path) -> np.ndarray:
         advance(round((at - now) * RATE_HZ))
         now = at
         synth.noteon(0, key, velocity) if on else synth.noteoff(0, key)
-    advance(TAIL_SAMPLES)
+    advance(round(tail_secs * RATE_HZ))
     return np.concatenate(blocks).mean(axis=1)
 
 
@@ -157,7 +159,7 @@ def score_clip(waveform: np.ndarray, start_secs: float, peak: float) -> np.ndarr
         raise RecipeError("the rendered score is silent; has the sound font this program?")
     once = waveform[loud[0] : loud[-1] + 1]
     start = round(start_secs * RATE_HZ)
-    pause = np.zeros(TAIL_SAMPLES, np.float32)
+    pause = np.zeros(PAUSE_SAMPLES, np.float32)
     waveform = once
     while len(waveform) < start + CLIP_SAMPLES:
         waveform = np.concatenate([waveform, pause, once])
@@ -169,6 +171,7 @@ def score_clip(waveform: np.ndarray, start_secs: float, peak: float) -> np.ndarr
 
 WORD_FRAME = 220  # 10 ms
 WORD_RANGE_DB = 40
+WORD_RMS = 0.08
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,4 +205,26 @@ def speech(words: list[tuple[pathlib.Path, Word]]) -> np.ndarray:
         begin, end = max(0, word.at + part.start), min(NOISE_SAMPLES, word.at + part.stop)
         if begin < end:
             clip[begin:end] += word.gain * waveform[begin - word.at : end - word.at]
+    return clip.astype(np.float32)
+
+
+def babble(speakers: dict[str, list[pathlib.Path]], seed: str) -> np.ndarray:
+    """10 s of several speakers at once: each says its words over and over with pauses of 50 to 350 ms, all equally loud
+    and together at -22 dBFS. The pauses follow from the seed."""
+    random_pause = random.Random(seed)
+    clip = np.zeros(NOISE_SAMPLES)
+    for paths in speakers.values():
+        words = []
+        for path in paths:
+            waveform = decode(path)
+            word = waveform[spoken(waveform)].astype(np.float64)
+            words.append(word * (WORD_RMS / len(speakers) ** 0.5 / max(np.sqrt(np.mean(word**2)), 1e-6)))
+        at = -random_pause.randrange(RATE_HZ)
+        for word in itertools.cycle(words):
+            if at >= NOISE_SAMPLES:
+                break
+            begin, end = max(0, at), min(NOISE_SAMPLES, at + len(word))
+            if begin < end:
+                clip[begin:end] += word[begin - at : end - at]
+            at += len(word) + random_pause.randrange(RATE_HZ // 20, RATE_HZ * 7 // 20)
     return clip.astype(np.float32)

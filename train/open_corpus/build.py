@@ -62,7 +62,7 @@ class Music:
 
 @dataclasses.dataclass(frozen=True)
 class Noise:
-    """A clip of recorded noise, speech or babble. The words of speech are (package, member, at, gain, speaker)."""
+    """A clip of recorded noise, speech or babble. `words` are those of speech."""
 
     file: str
     labels: str
@@ -157,6 +157,30 @@ def read_manifest() -> tuple[list[Music], list[Noise]]:
     return sorted(music, key=lambda clip: clip.id), noise
 
 
+# Which package a recording of speech is in, by the beginning of its path.
+SPEECH = {
+    "usr/share/asterisk/": "asterisk-core-sounds-en-wav",
+    "usr/share/games/hedgewars/": "hedgewars-data",
+    "usr/share/klettres/": "klettres-data",
+    "usr/share/ktuberling/": "ktuberling-data",
+}
+
+
+def speech_package(member: str) -> str:
+    return next(package for prefix, package in SPEECH.items() if member.startswith(prefix))
+
+
+def speaker_of(member: str) -> str:
+    """A voice or a language: the folder, in klettres the one above it."""
+    folders = member.split("/")
+    return "/".join(folders[:4] if member.startswith("usr/share/klettres/") else folders[:-1])
+
+
+def babble_words(listed: str) -> list[audio.Word]:
+    """Babble has no places of its own in words.tsv: `audio.babble` makes them."""
+    return [audio.Word(speech_package(member), member, 0, 1.0) for member in listed.split(" | ") if member]
+
+
 def read_speech() -> list[Noise]:
     words = collections.defaultdict(list)
     for row in read_table("words.tsv"):
@@ -170,7 +194,7 @@ def read_speech() -> list[Noise]:
             author=row["author"],
             packages=tuple(row["packages"].split(" | ")),
             source=row["sources"],
-            words=tuple(words[row["file"]]),
+            words=tuple(words[row["file"]] or babble_words(row["sources"])),
         )
         for row in read_table("speech.tsv")
     ]
@@ -200,6 +224,11 @@ class Maker:
     def __call__(self, clip: Clip, folders: dict[str, pathlib.Path]):
         folder = folders.get(clip.packages[0])
         if isinstance(clip, Noise):
+            if clip.stem.startswith("babble-"):
+                speakers = collections.defaultdict(list)
+                for word in clip.words:
+                    speakers[speaker_of(word.member)].append(folders[word.package] / word.member)
+                return audio.babble(speakers, clip.stem)
             if clip.words:
                 return audio.speech([(folders[word.package] / word.member, word) for word in clip.words])
             make = audio.external_noise if clip.split == "external" else audio.noise
@@ -209,9 +238,9 @@ class Maker:
         key = (clip.member, clip.tune, clip.part)
         if self.score[0] != key:
             self.score = (key, audio.parse_score(score_folder() / clip.member, clip.tune, clip.part))
-        events = audio.note_events(self.score[1], clip.shift)
+        events, tail_secs = audio.note_events(self.score[1], clip.shift)
         font = folders[clip.packages[1]] / FONTS[clip.packages[1]]
-        return audio.score_clip(audio.render(events, clip.program, font), clip.start_secs, clip.peak)
+        return audio.score_clip(audio.render(events, tail_secs, clip.program, font), clip.start_secs, clip.peak)
 
 
 FONTS = {

@@ -97,7 +97,7 @@ def check_audio(folder: pathlib.Path) -> None:
     once = np.concatenate([np.zeros(100), tone(10.0, 0.5), np.zeros(500)]).astype(np.float32)
     looped = audio.score_clip(once, 0.0, 0.6)
     loud_at = np.flatnonzero(np.abs(once) > audio.SILENCE)
-    period = int(loud_at[-1] - loud_at[0]) + 1 + audio.TAIL_SAMPLES
+    period = int(loud_at[-1] - loud_at[0]) + 1 + audio.PAUSE_SAMPLES
     repeats = bool(np.array_equal(looped[:1000], looped[period : period + 1000]))
     expect("a short score is repeated after half a second", repeats, True)
     expect("its peak is the manifest's", round(float(np.abs(looped).max()), 4), 0.6)
