@@ -69,7 +69,8 @@ class Noise:
     licence: str
     author: str
     packages: tuple[str, ...]
-    source: str
+    source: str  # as in LICENCES.tsv
+    member: str = ""  # inside the package, of noise
     start: int = 0
     samples: int = audio.NOISE_SAMPLES
     words: tuple[audio.Word, ...] = ()
@@ -147,7 +148,8 @@ def read_manifest() -> tuple[list[Music], list[Noise]]:
             licence=row["licence"],
             author=row["author"],
             packages=(row["package"],),
-            source=row["source"],
+            source=listed_source(row["source"]),
+            member=row["source"],
             start=int(row["start"]),
             samples=int(row["samples"]),
         )
@@ -174,6 +176,11 @@ def speaker_of(member: str) -> str:
     """A voice or a language: the folder, in klettres the one above it."""
     folders = member.split("/")
     return "/".join(folders[:4] if member.startswith("usr/share/klettres/") else folders[:-1])
+
+
+def listed_source(member: str) -> str:
+    """ESC-10's folders, `001 - Dog bark`, are listed as `001_Dog_bark`."""
+    return member.replace(" - ", "_").replace(" ", "_") if member[:3].isdigit() else member
 
 
 def babble_words(listed: str) -> list[audio.Word]:
@@ -219,7 +226,7 @@ class Maker:
             return needs
         if isinstance(clip, Music) and clip.instrument:
             return {clip.packages[1]: {FONTS[clip.packages[1]]}}
-        return {clip.packages[0]: {clip.source}}
+        return {clip.packages[0]: {clip.member}}
 
     def __call__(self, clip: Clip, folders: dict[str, pathlib.Path]):
         folder = folders.get(clip.packages[0])
@@ -232,7 +239,7 @@ class Maker:
             if clip.words:
                 return audio.speech([(folders[word.package] / word.member, word) for word in clip.words])
             make = audio.external_noise if clip.split == "external" else audio.noise
-            return make(folder / clip.source, clip.start, clip.samples)
+            return make(folder / clip.member, clip.start, clip.samples)
         if clip.instrument is None:
             return audio.music(folder / clip.member, clip.start_secs)
         key = (clip.member, clip.tune, clip.part)
