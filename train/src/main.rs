@@ -11,6 +11,7 @@ use burn::tensor::Device;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use earmark_core::engine::{self, CpuEngine, DeviceChoice, EngineError, Notify};
 use earmark_core::model_file::Model;
+use earmark_core::tags::{Calibration, MIN_POSITIVES};
 use earmark_train::comparison::{self, ReportArgs};
 use earmark_train::config::{Config, Method};
 use earmark_train::data::cache::{Cache, CacheArgs};
@@ -22,7 +23,7 @@ use earmark_train::doctor::{self, DoctorArgs, Role};
 use earmark_train::eval::noise::NoiseArgs;
 use earmark_train::eval::record::{self, Plan};
 use earmark_train::eval::report::Report;
-use earmark_train::eval::{self, report};
+use earmark_train::eval::{self, report, thresholds};
 use earmark_train::progress::Progress;
 use earmark_train::run::RunFolder;
 use earmark_train::stages::Outcome;
@@ -178,23 +179,30 @@ struct MetricsArgs {
 #[derive(Args)]
 struct ExportArgs {
     /// The run.
-    #[arg(long, value_name = "DIR")]
-    run: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "model", conflicts_with = "model")]
+    run: Option<PathBuf>,
+    /// A model file instead of a run: it is written again with what --data says of it, and is otherwise the same.
+    #[arg(long, value_name = "FILE", requires = "data")]
+    model: Option<PathBuf>,
     /// Which weights of the run.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, conflicts_with = "model")]
     weights: Which,
     /// Model file to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Name of the model.
-    #[arg(long, default_value = "earmark")]
-    name: String,
-    /// Licence of the weights (SPDX expression).
-    #[arg(long, default_value = "CC-BY-SA-4.0")]
-    licence: String,
-    /// Measure the model on the validation and the test split of this data set and write the measures into the file.
+    /// Name of the model [default: earmark, or as in --model].
+    #[arg(long)]
+    name: Option<String>,
+    /// Licence of the weights, an SPDX expression [default: CC-BY-SA-4.0, or as in --model].
+    #[arg(long)]
+    licence: Option<String>,
+    /// Measure the model on the validation and the test split of this data set, calibrate thresholds on the validation
+    /// split (for `earmark tag --target-precision`), and write both into the file.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// What decides the split of a clip [default: as in --run, else folders].
+    #[arg(long, value_enum)]
+    split_rule: Option<SplitRule>,
     #[command(flatten)]
     cache: CacheArgs,
     /// Show no progress.
@@ -513,10 +521,20 @@ fn compare(args: &ReportArgs) -> Result<()> {
     Ok(())
 }
 
-fn measure(model: &Model, from: &Source<'_>, split: Split, min_positives: usize, progress: Progress) -> Result<Report> {
-    let clips = from.load(split, &model.metadata.tags, progress)?;
+/// The measures of a split, and what thresholds are worth there.
+fn measure(
+    model: &Model,
+    from: &Source<'_>,
+    split: Split,
+    min_positives: usize,
+    progress: Progress,
+) -> Result<(Report, Calibration)> {
+    let tags = &model.metadata.tags;
+    let clips = from.load(split, tags, progress)?;
     let scores = eval::score(&CpuEngine::new(model, 1)?, &clips, progress)?;
-    Ok(Report::new(&scores, &clips, &model.metadata.tags, split, min_positives))
+    let tag_targets: Vec<bool> = clips.iter().flat_map(|clip| clip.entry.tag_targets.iter().copied()).collect();
+    let calibration = thresholds::calibrate(&split.to_string(), tags.len(), &scores.clip_probabilities, &tag_targets);
+    Ok((Report::new(&scores, &clips, tags, split, min_positives), calibration))
 }
 
 fn metrics(args: &MetricsArgs) -> Result<()> {
@@ -531,17 +549,32 @@ fn metrics(args: &MetricsArgs) -> Result<()> {
 }
 
 fn export(args: &ExportArgs) -> Result<()> {
-    let run = RunFolder::open(&args.run)?;
-    let mut model = export::model_of_run(&run, args.weights, &args.name, &args.licence)?;
+    let (name, licence) = (args.name.as_deref(), args.licence.as_deref());
+    let (mut model, rule) = match (&args.run, &args.model) {
+        (Some(run), _) => {
+            let run = RunFolder::open(run)?;
+            let (name, licence) = (name.unwrap_or("earmark"), licence.unwrap_or("CC-BY-SA-4.0"));
+            (export::model_of_run(&run, args.weights, name, licence)?, run.config().data.split)
+        }
+        (None, Some(file)) => {
+            let mut model = Model::load(file)?;
+            name.inspect(|&name| name.clone_into(&mut model.metadata.name));
+            licence.inspect(|&licence| licence.clone_into(&mut model.metadata.licence));
+            (model, SplitRule::default())
+        }
+        (None, None) => bail!("name a --run or a --model"),
+    };
     if let Some(data) = &args.data {
-        model.save(&args.out)?;
-        // What is measured is the file as written, 16-bit weights included.
-        let written = Model::load(&args.out)?;
-        let from = Source { data, rule: run.config().data.split, cache: args.cache.open()? };
+        // What is measured is the file as it will be read, 16-bit weights included.
+        let written = Model::from_bytes(&model.to_bytes()?, &args.out.display().to_string())?;
+        let from = Source { data, rule: args.split_rule.unwrap_or(rule), cache: args.cache.open()? };
         let mut measures = serde_json::Map::new();
         for split in [Split::Valid, Split::Test] {
-            let report = measure(&written, &from, split, 5, progress(args.no_progress))?;
+            let (report, calibration) = measure(&written, &from, split, 5, progress(args.no_progress))?;
             measures.insert(split.to_string(), serde_json::to_value(report)?);
+            if split == Split::Valid {
+                model.metadata.calibration = Some(calibration);
+            }
         }
         model.metadata.metrics = measures.into();
     }
@@ -552,5 +585,12 @@ fn export(args: &ExportArgs) -> Result<()> {
         model.metadata.tags.len(),
         export::num_parameters(&model)
     );
+    if let Some(calibration) = &model.metadata.calibration {
+        let supported = calibration.tags.iter().filter(|tag| tag.positives >= MIN_POSITIVES).count();
+        let Calibration { split, num_clips, tags } = calibration;
+        println!("calibrated on {num_clips} clips ({split}): {supported} of {} tags have support", tags.len());
+    } else {
+        println!("not calibrated: --data DIR adds what --target-precision needs");
+    }
     Ok(())
 }
