@@ -273,6 +273,7 @@ fn optional<T: DataType>(
 mod tests {
     use std::fs::File;
 
+    use parquet::file::metadata::RowGroupMetaData;
     use parquet::file::reader::{FileReader, SerializedFileReader};
     use parquet::record::Field;
 
@@ -341,7 +342,7 @@ mod tests {
         let [bytes, _] = tables(&files, &[]);
         assert_eq!(bytes, tables(&files, &[])[0], "equal results are equal bytes");
         let reader = reader(&bytes);
-        let groups: Vec<i64> = reader.metadata().row_groups().iter().map(|group| group.num_rows()).collect();
+        let groups: Vec<i64> = reader.metadata().row_groups().iter().map(RowGroupMetaData::num_rows).collect();
         assert_eq!(groups, [1 << 17, 180_000 - (1 << 17)]);
         let metadata = reader.metadata().file_metadata();
         let of = |key: &str| {
