@@ -156,7 +156,8 @@ pub fn silence_contained_panics() {
     }));
 }
 
-fn contained<R>(work: impl FnOnce() -> Outcome<R>) -> Outcome<R> {
+/// Does one item's work; a panic becomes its failure.
+pub fn contained<R>(work: impl FnOnce() -> Outcome<R>) -> Outcome<R> {
     CONTAINED.set(true);
     // Nothing that the work could have left half-changed is used afterwards: its state is dropped with it.
     let outcome = panic::catch_unwind(AssertUnwindSafe(work));

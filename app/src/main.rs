@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! args (what was written) -> settings (what holds) -> commands -> tagging, many at a time (batch) -> output
+//!                                                                     `- journal: what is done is kept
 //! ```
 //!
 //! A file that cannot be tagged is reported and the rest goes on; what makes the whole run impossible is returned as an
@@ -12,10 +13,17 @@ mod batch;
 mod commands;
 mod console;
 mod inputs;
+mod isolate;
+mod journal;
 mod output;
 mod progress;
+mod session;
 mod settings;
+mod shard;
 mod tagging;
+mod thresholds;
+mod view;
+mod worker;
 
 use std::env;
 use std::path::PathBuf;
@@ -49,6 +57,8 @@ fn run(cli: Cli) -> Result<Exit> {
             let file = settings::read_file(cli.config.as_deref(), |name| env::var_os(name).map(PathBuf::from))?;
             commands::tag::run(&TagSettings::resolve(args, file)?)
         }
+        Some(Command::Merge(args)) => commands::merge::run(&args),
+        Some(Command::TagAlone(args)) => isolate::run(&args),
         Some(Command::Devices(args)) => commands::devices::run(&args),
         Some(Command::Model(command)) => commands::model::run(command),
         Some(Command::Completions { shell }) => commands::completions::run(shell),

@@ -304,6 +304,26 @@ fn the_command_line_trains_exports_and_evaluates() {
     assert!(stdout.contains("2 tags"), "{stdout}");
     let model = Model::load(&at("model.safetensors")).expect("a model");
     assert_eq!(model.metadata.training["identity"]["num_train_clips"], 9, "the missing clip is left out");
+    let calibration = model.metadata.calibration.clone().expect("calibrated on the validation split");
+    assert_eq!((calibration.split.as_str(), calibration.num_clips, calibration.tags.len()), ("valid", 4, 2));
+    assert!(stdout.contains("calibrated on 4 clips (valid)"), "{stdout}");
+
+    // A model file can be calibrated without its run, and is otherwise the same.
+    let mut bare = model.clone();
+    bare.metadata.calibration = None;
+    bare.save(&at("bare.safetensors")).expect("saved");
+    let again = ["export", "--no-progress", "--model"];
+    let (code, _, stderr) = output(
+        binary()
+            .args(again)
+            .arg(at("bare.safetensors"))
+            .arg("--out")
+            .arg(at("again.safetensors"))
+            .arg("--data")
+            .arg(folder.path()),
+    );
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(Model::load(&at("again.safetensors")).expect("a model"), model);
 
     let (code, json, stderr) = output(
         binary()

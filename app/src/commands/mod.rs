@@ -2,12 +2,15 @@
 
 pub mod completions;
 pub mod devices;
+pub mod merge;
 pub mod model;
 pub mod tag;
+pub mod watch;
 
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread;
 
 use earmark_core::model_file::{Model, ModelError};
 
@@ -27,6 +30,9 @@ pub enum Exit {
 /// Exit code of an interrupted run.
 pub const INTERRUPTED_CODE: u8 = 130;
 
+/// Exit code of what cannot be done.
+pub const USAGE_CODE: i32 = 2;
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         ExitCode::from(match exit {
@@ -39,11 +45,16 @@ impl From<Exit> for ExitCode {
 }
 
 /// The model in `file`, or the built-in one.
-fn load_model(file: Option<&Path>) -> Result<Model, ModelError> {
+pub fn load_model(file: Option<&Path>) -> Result<Model, ModelError> {
     match file {
         Some(file) => Model::load(file),
         None => Model::from_bytes(earmark_assets::DEFAULT_MODEL, "the built-in model"),
     }
+}
+
+/// Processors that this process may use.
+pub fn processors() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Writes a whole text to the standard output; a reader that has gone away has read enough.
