@@ -7,6 +7,7 @@ import json
 import pathlib
 import sys
 
+sys.path.append(sys.path.pop(0))  # this folder last: its files are called like the packages they compare with
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -51,6 +51,7 @@ runs = [
     { name = "supervised", set = ["dat.method=supervised"] },
     { name = "proposed" },
     { name = "proposed, fine-tuned", set = ["dat.domain_classifier=finetune"], seeds = [1] },
+    { name = "proposed, projector", set = ["model.embedding=projector"], seeds = [1] },
 ]
 "#;
 
@@ -135,16 +136,24 @@ fn record(path: PathBuf) -> Value {
     record
 }
 
-const STAGE_3: [&str; 7] = [
+const STAGE_3: [&str; 8] = [
     "seed-1/baseline",
     "seed-1/supervised",
     "seed-1/proposed",
     "seed-1/proposed-fine-tuned",
+    "seed-1/proposed-projector",
     "seed-2/baseline",
     "seed-2/supervised",
     "seed-2/proposed",
 ];
-const STAGES_1_AND_2: [&str; 4] = ["seed-1/fe", "seed-1/dc", "seed-2/fe", "seed-2/dc"];
+const STAGES_1_AND_2: [&str; 6] = [
+    "seed-1/fe",
+    "seed-1/dc",
+    "seed-1/fe-proposed-projector",
+    "seed-1/dc-proposed-projector",
+    "seed-2/fe",
+    "seed-2/dc",
+];
 const ALL: [&str; 8] = ["--stage", "all", "--config", "config.toml", "--data", ".", "--out", "whole"];
 
 #[test]
@@ -153,7 +162,7 @@ fn one_command_leads_from_nothing_to_tables_and_survives_being_killed() {
     let root = folder.path();
     write_fixture(root);
     let text = succeed(command(root, &ALL));
-    assert!(text.contains("run 11 of 11: seed-2/proposed"), "{text}");
+    assert!(text.contains("run 14 of 14: seed-2/proposed"), "{text}");
 
     // Losses.
     let losses = |run: &str, key: &str| -> Vec<f64> {

@@ -92,8 +92,11 @@ mod tests {
 
     const WINDOW_SECS: f64 = 59_049.0 / 22_050.0;
 
+    /// Name, confidence, whether it is the whole track, and the segments in windows.
+    type Row = (String, f32, bool, Vec<(usize, usize)>);
+
     /// Windows side by side, one row of probabilities each.
-    fn heard(names: &[&str], windows: &[&[f32]], threshold: f32) -> Vec<(String, f32, bool, Vec<(usize, usize)>)> {
+    fn heard(names: &[&str], windows: &[&[f32]], threshold: f32) -> Vec<Row> {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut taggram = Taggram::new(names.len(), Hop::NON_OVERLAPPING);
         for window in windows {
