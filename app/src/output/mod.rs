@@ -18,7 +18,7 @@ use earmark_core::tags::{TagConfidence, TagVocabulary, top};
 
 pub use destination::Destination;
 pub use human::Style;
-pub use json::SPEC_VERSION;
+pub use json::{SPEC_VERSION, timestamp, write_event};
 
 use crate::args::Format;
 use crate::progress::Snapshot;

@@ -4,19 +4,28 @@
 //! logits [num_tags] -> sigmoid -> Taggram [num_windows, num_tags] -+-> clip_probabilities [num_tags] -> top
 //! samples -> SilenceGate: was there anything to hear? -------------+-> segments with hysteresis in seconds
 //!                                                                  +-> downsampled, for a line on a screen
+//!
+//! live   probabilities [num_tags] --+-> Steady: certain tags, with attack and hold in seconds -> Lines: one verdict each
+//!        tonality, silence ---------+-> Presence: music, no music heard, or silence
 //! ```
 //!
 //! Nothing here fails on numbers: a probability that is not a number is below every threshold. Only a
 //! [`TagVocabulary`] can be refused.
 
 mod clip;
+mod groups;
+mod presence;
 mod segments;
 mod silence;
+mod steady;
 mod taggram;
 mod vocabulary;
 
 pub use clip::{ClipProbabilities, TagConfidence, sigmoid, top};
+pub use groups::{GROUPS, Group, Line, LineState, Lines, Verdict};
+pub use presence::{Heard, Presence};
 pub use segments::{Hysteresis, Segment};
 pub use silence::{SILENCE_PEAK, SilenceGate};
+pub use steady::{Steady, Timing};
 pub use taggram::{Taggram, Window};
 pub use vocabulary::{TagVocabulary, VocabularyError};
