@@ -164,7 +164,7 @@ fn model() -> Model {
 fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
     while !condition() {
-        assert!(started.elapsed() < Duration::from_mins(1), "waited in vain for {what}");
+        assert!(started.elapsed() < Duration::from_mins(3), "waited in vain for {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -186,7 +186,10 @@ fn a_run_that_is_killed_again_and_again_ends_with_the_same_bytes() {
         bench.run(&args(&whole)).expect(1);
         let mut kills = 0;
         for delay in delays(8) {
+            let journal = format!("{torn}.journal");
+            let before = bench.count(&journal, "run");
             let mut child = bench.spawn(&args(&torn));
+            wait_for("its begin", || bench.count(&journal, "run") > before || child.try_wait().unwrap().is_some());
             thread::sleep(delay);
             child.kill().unwrap();
             kills += usize::from(child.wait().unwrap().code().is_none());
@@ -198,7 +201,6 @@ fn a_run_that_is_killed_again_and_again_ends_with_the_same_bytes() {
         if format == "parquet" {
             bench.assert_equal("whole.tracks.parquet", "torn.tracks.parquet");
         }
-        assert!(bench.count(&format!("torn.{format}.journal"), "run") > kills);
     }
     let left: Vec<String> = bench.names().into_iter().filter(|name| name.starts_with('.')).collect();
     assert!(left.is_empty(), "{left:?}");
@@ -254,7 +256,7 @@ fn a_journal_is_kept_only_for_whoever_goes_on_from_it() {
 fn long_library() -> Bench {
     let bench = Bench::new();
     for index in 0..6 {
-        bench.tone(format!("music/{index}.wav"), 40.0, 300.0 + 10.0 * index as f32);
+        bench.tone(format!("music/{index}.wav"), 15.0, 300.0 + 10.0 * index as f32);
     }
     bench
 }
@@ -368,7 +370,7 @@ fn a_file_that_ends_everything_is_set_aside_after_the_second_time_alone() {
     let last = run().expect(1);
     assert!(last.err.contains("deadly.wma: set aside") && last.err.contains("with the whole run"), "{last:#?}");
     assert!(last.err.contains("2 failed"), "{last:#?}");
-    let left: Vec<String> = bench.names().into_iter().filter(|name| name.rsplit('.').next() == Some("alone")).collect();
+    let left: Vec<String> = bench.names().into_iter().filter(|name| name.contains("journal.alone")).collect();
     assert!(left.is_empty(), "{left:?}");
 }
 

@@ -23,6 +23,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -513,9 +514,14 @@ impl Held {
     }
 }
 
+/// How long a lock is waited for. A run that was just killed may have been starting a program, which then has the lock for
+/// the moment until it is that program.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
 /// A file opened and locked that is still the one called `path`: another run may have removed it in between.
 fn open_locked(path: &Path, out: &Path) -> Result<File> {
     let (out, shown_path) = (shown(out), shown(path));
+    let began = Instant::now();
     loop {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let file = file.with_context(|| {
@@ -524,6 +530,10 @@ fn open_locked(path: &Path, out: &Path) -> Result<File> {
         match file.try_lock() {
             // Some file systems cannot lock. Then nothing keeps a second run away, as anywhere else on them.
             Ok(()) | Err(TryLockError::Error(_)) => {}
+            Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_PATIENCE => {
+                thread::sleep(LOCK_PATIENCE / 40);
+                continue;
+            }
             Err(TryLockError::WouldBlock) => {
                 bail!("another run is writing {out}; wait for its end, or name another --out")
             }
