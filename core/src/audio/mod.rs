@@ -27,7 +27,6 @@ mod sanitize;
 mod sniff;
 #[cfg(test)]
 mod tests;
-mod tonality;
 
 use std::fmt;
 use std::fs::File;
@@ -40,14 +39,10 @@ pub use ffmpeg::FfmpegFailure;
 pub use mix::mix_snr;
 pub use resample::{MAX_RATE_HZ, MIN_RATE_HZ, Resampler, resample};
 pub use sanitize::CLAMP;
-pub use tonality::TonalityMeter;
 
 use crate::SAMPLE_RATE_HZ;
 use decode::{Refusal, SymphoniaSource};
 use ffmpeg::{Ffmpeg, FfmpegSource};
-#[cfg(feature = "live")]
-pub(crate) use sanitize::Sanitizer;
-#[cfg(not(feature = "live"))]
 use sanitize::Sanitizer;
 
 /// Mono samples with their rate.
