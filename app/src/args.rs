@@ -9,6 +9,8 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use crate::shard::Shard;
+
 /// The exit codes, shown under `--help`.
 const EXIT_CODES: &str = "Exit codes: 0 all done, 1 some files failed, 2 usage, 130 interrupted.";
 
@@ -31,6 +33,12 @@ pub enum Command {
     /// Say what is heard in music and video files: genre, mood, instruments, voice.
     #[command(after_help = TAG_HELP)]
     Tag(TagArgs),
+    /// Join the shards of a library into the bytes that a single run would have written.
+    #[command(after_help = MERGE_HELP)]
+    Merge(MergeArgs),
+    /// Tag one file and write its record: how `tag` reads a file that ended it before.
+    #[command(hide = true)]
+    TagAlone(TagAloneArgs),
     /// Take back the tags that `tag --write-tags` wrote into files.
     #[command(after_help = UNDO_HELP)]
     Undo(UndoArgs),
@@ -53,8 +61,12 @@ hop-secs = 0.5. The command line wins over the environment, and the environment 
 
 A file or window whose samples all stay below -60 dB of full scale is called silent and gets no tags.
 
+With --out FILE, results are kept in FILE.journal while the run lasts. A run that was interrupted, killed or ran out of \
+disk goes on with --resume; its output is the same, byte for byte, as if nothing had happened. A file that ends the whole \
+process is tried by itself the next time and set aside if it does so again.
+
 --write-tags fills empty fields of mp3, aac, flac, ogg (Vorbis, Opus), m4a, mp4, wav and aiff files. A tag is written if \
-its confidence in the whole file reaches the model's threshold for it (`earmark model info`); --top-n and --min-confidence \
+its confidence in the whole file reaches the model's threshold for it (`earmark model info`), or the one for --target-precision; --top-n and --min-confidence \
 are about the results alone. Genres go to GENRE and moods to MOOD, with their scores in EARMARK_GENRE and EARMARK_MOOD; \
 instruments and voices to EARMARK_INSTRUMENT and EARMARK_VOICE; EARMARK_MODEL says who wrote. A genre or mood of yours \
 is never replaced. The audio and all other fields stay as they are, which is checked before a file is replaced.
@@ -64,6 +76,9 @@ Examples:
   earmark tag --format csv --out tags.csv --top-n 50 ~/Music
   earmark tag --format audacity --out labels.txt concert.mkv
   earmark tag --write-tags --dry-run ~/Music
+  earmark tag --resume --format parquet --out library.parquet ~/Music
+  earmark tag --shard 3/8 --format parquet --out part-3.parquet ~/Music
+  earmark tag --watch --resume --format csv --out tags.csv ~/Incoming
 
 Exit codes: 0 all done, 1 some files failed, 2 usage, 130 interrupted.";
 
@@ -77,6 +92,51 @@ pub struct TagArgs {
     /// The rest can come from elsewhere too.
     #[command(flatten)]
     pub options: TagOptions,
+}
+
+const MERGE_HELP: &str = "\
+A shard's results lie in its journal, PART.journal beside the output PART; the format is that of the shards. All N shards of \
+one run are needed, made by the same version with the same model and options over the same files.
+
+Example:
+  earmark merge part-*.journal --out library.parquet
+
+Exit codes: 0 done, 1 the result could not be written, 2 usage.";
+
+/// `earmark merge`.
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// Outputs of the shards, or their journals.
+    #[arg(required = true, value_name = "PART")]
+    pub parts: Vec<PathBuf>,
+    /// The file to write, complete or not at all.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Say nothing but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// `earmark tag-alone`.
+#[derive(Debug, Args)]
+pub struct TagAloneArgs {
+    /// The file.
+    pub path: PathBuf,
+    /// Samples between windows.
+    #[arg(long)]
+    pub hop_samples: usize,
+    /// Where to compute.
+    #[arg(long)]
+    pub device: String,
+    /// The file that is there, locked, as long as this process lives.
+    #[arg(long)]
+    pub sign_of_life: PathBuf,
+    /// It is part of a run for which it can pay to look for a GPU.
+    #[arg(long)]
+    pub long: bool,
+    /// Model file [default: the built-in model].
+    #[arg(long)]
+    pub model: Option<PathBuf>,
 }
 
 const UNDO_HELP: &str = "\
@@ -143,6 +203,17 @@ pub struct TagOptions {
     )]
     pub min_confidence: Option<f64>,
 
+    /// Leave out tags below the confidence from which on they were right in this share of cases, 0 to 1, on clips that
+    /// the model had not learnt from. Tags that are never right that often are named and left out.
+    #[arg(
+        long,
+        value_name = "P",
+        env = "EARMARK_TARGET_PRECISION",
+        hide_env_values = true,
+        allow_negative_numbers = true
+    )]
+    pub target_precision: Option<f64>,
+
     /// How to write the results [default: human].
     #[arg(long, value_name = "FORMAT", env = "EARMARK_FORMAT", hide_env_values = true)]
     pub format: Option<Format>,
@@ -154,6 +225,27 @@ pub struct TagOptions {
     /// Files tagged at the same time [default: one per processor]. Results keep the order of the input.
     #[arg(long, value_name = "N", env = "EARMARK_JOBS", hide_env_values = true, allow_negative_numbers = true)]
     pub jobs: Option<i64>,
+
+    /// Go on from what an earlier run left in FILE.journal (see --out): files that have not changed since are not tagged
+    /// again. Keeps the journal for the next time.
+    #[arg(long, env = "EARMARK_RESUME", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    #[arg(hide_env_values = true, hide_possible_values = true)]
+    pub resume: Option<bool>,
+
+    /// Tag only part I of N, like 3/8; `earmark merge` joins them.
+    #[arg(long, value_name = "I/N", env = "EARMARK_SHARD", hide_env_values = true)]
+    pub shard: Option<Shard>,
+
+    /// Go on for ever: tag what arrives in the folders, once it is fully written, until Ctrl-C.
+    #[arg(long, env = "EARMARK_WATCH", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    #[arg(hide_env_values = true, hide_possible_values = true)]
+    pub watch: Option<bool>,
+
+    /// With --watch: how long a file must not have changed before it counts as fully written [default: 3].
+    #[arg(long, value_name = "S", env = "EARMARK_SETTLE_SECS", hide_env_values = true, allow_negative_numbers = true)]
+    pub settle_secs: Option<f64>,
 
     /// Start no more files after the first that fails.
     #[arg(long, env = "EARMARK_FAIL_FAST", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
@@ -211,9 +303,14 @@ impl TagOptions {
             hop_secs: self.hop_secs.or(other.hop_secs),
             top_n: self.top_n.or(other.top_n),
             min_confidence: self.min_confidence.or(other.min_confidence),
+            target_precision: self.target_precision.or(other.target_precision),
             format: self.format.or(other.format),
             out: self.out.or(other.out),
             jobs: self.jobs.or(other.jobs),
+            resume: self.resume.or(other.resume),
+            shard: self.shard.or(other.shard),
+            watch: self.watch.or(other.watch),
+            settle_secs: self.settle_secs.or(other.settle_secs),
             fail_fast: self.fail_fast.or(other.fail_fast),
             quiet: self.quiet.or(other.quiet),
             no_progress: self.no_progress.or(other.no_progress),
@@ -235,12 +332,14 @@ pub enum Format {
     Human,
     /// One object for the whole run.
     Json,
-    /// One event per line, as things happen.
+    /// One event per line: to the standard output as things happen, in a file the results alone.
     Ndjson,
     /// One row per window and tag.
     Csv,
     /// A label track for the audio editor Audacity.
     Audacity,
+    /// Two tables: FILE as csv, and one of tracks beside it (x.parquet, x.tracks.parquet).
+    Parquet,
 }
 
 /// `earmark model ...`.

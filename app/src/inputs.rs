@@ -1,4 +1,4 @@
-//! Which files a run concerns: what was named, and what lies in the folders that were named.
+//! Which files a run concerns: what was named, and what lies in the folders that were named; or a part of them.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -7,6 +7,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
+
+use crate::shard::{self, Shard};
 
 /// Endings, in lower case, under which music and video are looked for in folders. A file that is named itself is tried
 /// whatever its ending.
@@ -27,6 +29,10 @@ pub struct Input {
     pub path: PathBuf,
     /// Size in bytes; 0 where it cannot be had.
     pub num_bytes: u64,
+    /// Place among all files, whatever part of them is taken.
+    pub index: usize,
+    /// What decides the part in which it is.
+    pub shard_key: u64,
 }
 
 /// What a search found.
@@ -38,6 +44,10 @@ pub struct Inputs {
     pub warnings: Vec<String>,
     /// Places that could not be looked into, and why.
     pub errors: Vec<(PathBuf, String)>,
+    /// Number of all files, whatever part of them is taken.
+    pub num_all: usize,
+    /// BLAKE3 of the names of all files in order.
+    pub listing: String,
 }
 
 impl Inputs {
@@ -49,16 +59,31 @@ impl Inputs {
             if path.is_dir() {
                 found.walk(path, &mut seen);
             } else {
-                found.add(path, &mut seen);
+                found.add(path, path.file_name().unwrap_or_default().as_ref(), &mut seen);
             }
         }
+        found.num_all = found.files.len();
+        let mut names = blake3::Hasher::new();
+        for file in &found.files {
+            names.update(file.path.as_os_str().as_encoded_bytes()).update(b"\0");
+        }
+        found.listing = names.finalize().to_hex().to_string();
         found
     }
 
-    fn add(&mut self, path: &Path, seen: &mut Seen) {
+    /// The files of one part.
+    #[must_use]
+    pub fn of(mut self, shard: Option<Shard>) -> Self {
+        self.files.retain(|file| shard.is_none_or(|shard| shard.holds(file.shard_key)));
+        self
+    }
+
+    /// `below_root` is the name in the folder that is searched.
+    fn add(&mut self, path: &Path, below_root: &Path, seen: &mut Seen) {
         if seen.is_new(path) {
             let num_bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
-            self.files.push(Input { path: path.to_path_buf(), num_bytes });
+            let (index, shard_key) = (self.files.len(), shard::key(below_root));
+            self.files.push(Input { path: path.to_path_buf(), num_bytes, index, shard_key });
         }
     }
 
@@ -70,7 +95,8 @@ impl Inputs {
                 Ok(entry) => {
                     if entry.file_type().is_file() && is_media(entry.path()) {
                         any = true;
-                        self.add(entry.path(), seen);
+                        let below_root = entry.path().strip_prefix(folder).unwrap_or(entry.path());
+                        self.add(entry.path(), below_root, seen);
                     }
                 }
                 Err(error) => {
@@ -190,6 +216,26 @@ mod tests {
         let at = |name: &str| root.path().join(name);
         let found = Inputs::find(&[at("song.xyz"), at("b.wav"), at("./b.wav"), root.path().into(), at("absent.mp3")]);
         assert_eq!(names(&found, root.path()), ["song.xyz", "b.wav", "a.wav", "absent.mp3"]);
+    }
+
+    #[test]
+    fn parts_keep_the_places_and_do_not_depend_on_the_folders_name() {
+        let files: Vec<String> = (0..40).map(|index| format!("{}/{index}.wav", index % 3)).collect();
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        let (one, other) = (folder(&files), folder(&files));
+        let all = Inputs::find(&[one.path().into()]);
+        let mut together: Vec<Input> = Vec::new();
+        for part in ["1/3", "2/3", "3/3"] {
+            let shard: Shard = part.parse().expect("valid");
+            let found = Inputs::find(&[one.path().into()]).of(Some(shard));
+            assert_eq!((found.num_all, &found.listing), (40, &all.listing));
+            let elsewhere = Inputs::find(&[other.path().join(".")]).of(Some(shard));
+            let places = |inputs: &Inputs| inputs.files.iter().map(|file| file.index).collect::<Vec<_>>();
+            assert_eq!(places(&found), places(&elsewhere));
+            together.extend(found.files);
+        }
+        together.sort_by_key(|file| file.index);
+        assert_eq!(together, all.files);
     }
 
     #[test]

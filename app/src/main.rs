@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! args (what was written) -> settings (what holds) -> commands -> tagging, many at a time (batch) -> output
-//!                                                                                                  -> file_tags
+//!                                                                     `- journal: what is done is kept
+//!                                                                     `- file_tags: written into the files themselves
 //! ```
 //!
 //! A file that cannot be tagged is reported and the rest goes on; what makes the whole run impossible is returned as an
@@ -14,10 +15,17 @@ mod commands;
 mod console;
 mod file_tags;
 mod inputs;
+mod isolate;
+mod journal;
 mod output;
 mod progress;
+mod session;
 mod settings;
+mod shard;
 mod tagging;
+mod thresholds;
+mod view;
+mod worker;
 
 use std::env;
 use std::path::PathBuf;
@@ -51,6 +59,8 @@ fn run(cli: Cli) -> Result<Exit> {
             let file = settings::read_file(cli.config.as_deref(), |name| env::var_os(name).map(PathBuf::from))?;
             commands::tag::run(&TagSettings::resolve(args, file)?)
         }
+        Some(Command::Merge(args)) => commands::merge::run(&args),
+        Some(Command::TagAlone(args)) => isolate::run(&args),
         Some(Command::Undo(args)) => commands::undo::run(&args),
         Some(Command::Devices(args)) => commands::devices::run(&args),
         Some(Command::Model(command)) => commands::model::run(command),

@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     fn inputs(sizes: &[u64]) -> Vec<Input> {
-        sizes.iter().map(|&num_bytes| Input { path: "x.wav".into(), num_bytes }).collect()
+        sizes.iter().map(|&num_bytes| Input { path: "x.wav".into(), num_bytes, index: 0, shard_key: 0 }).collect()
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use earmark_core::engine::{DeviceChoice, Hop};
@@ -9,12 +10,20 @@ use serde::Deserialize;
 
 use crate::args::{Format, TagArgs, TagOptions};
 use crate::file_tags::WriteSettings;
+use crate::journal::Mode;
+use crate::shard::Shard;
 
 /// Most jobs at a time; more would only fill memory.
 const MAX_JOBS: i64 = 1024;
 
 /// Tags per file and window where nothing is said.
 const DEFAULT_TOP_N: usize = 5;
+
+/// Copying over a network pauses, but seldom this long.
+const DEFAULT_SETTLE_SECS: f64 = 3.0;
+
+/// A day; who waits longer waits for something else.
+const MAX_SETTLE_SECS: f64 = 86_400.0;
 
 /// `earmark tag`, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,12 +38,20 @@ pub struct TagSettings {
     pub top_n: usize,
     /// Least confidence of a tag that is shown; `None` leaves it to the format.
     pub min_confidence: Option<f32>,
+    /// Share of cases in which a tag that is shown should be right.
+    pub target_precision: Option<f64>,
     /// How results are written.
     pub format: Format,
     /// Where they are written; `None` is the standard output.
     pub out: Option<PathBuf>,
     /// Most files at a time; `None` is one per processor.
     pub jobs: Option<usize>,
+    /// What to do with the output's journal.
+    pub mode: Mode,
+    /// The part of the files to tag; `None` is all.
+    pub shard: Option<Shard>,
+    /// Tag what arrives, until stopped: how long a file must not have changed to count as fully written.
+    pub watch: Option<Duration>,
     /// Start no more files after the first that fails.
     pub fail_fast: bool,
     /// Only results and errors.
@@ -70,6 +87,28 @@ impl TagSettings {
         if let Some(p) = options.min_confidence {
             ensure!((0.0..=1.0).contains(&p), "min-confidence is {p}; it must be between 0 and 1");
         }
+        if let Some(p) = options.target_precision {
+            ensure!(p > 0.0 && p <= 1.0, "target-precision is {p}; it must be above 0 and at most 1");
+            ensure!(
+                options.min_confidence.is_none(),
+                "target-precision and min-confidence both say which tags to leave out; choose one"
+            );
+        }
+        let write_tags = write_tags(&options)?;
+        let out = options.out.filter(|out| out.as_os_str() != "-");
+        let format = options.format.unwrap_or(Format::Human);
+        let (resume, watch) = (options.resume.unwrap_or(false), options.watch.unwrap_or(false));
+        ensure!(
+            !resume || out.is_some(),
+            "resume goes on from the journal beside an output, and there is none; name it with --out FILE"
+        );
+        ensure!(format != Format::Parquet || out.is_some(), "parquet is two files; name the first with --out FILE");
+        ensure!(!watch || options.shard.is_none(), "shard divides what is there, and watch waits for more; choose one");
+        let settle_secs = options.settle_secs.unwrap_or(DEFAULT_SETTLE_SECS);
+        ensure!(
+            (0.0..=MAX_SETTLE_SECS).contains(&settle_secs),
+            "settle-secs is {settle_secs}; it must be between 0 and {MAX_SETTLE_SECS}"
+        );
         let jobs = match options.jobs {
             None => None,
             Some(n) => {
@@ -77,7 +116,6 @@ impl TagSettings {
                 usize::try_from(n).ok()
             }
         };
-        let write_tags = write_tags(&options)?;
         let device = match options.device {
             None => DeviceChoice::Auto,
             Some(device) => device.parse().map_err(|cause: String| anyhow!("device: {cause}"))?,
@@ -88,9 +126,13 @@ impl TagSettings {
             hop_note,
             top_n,
             min_confidence: options.min_confidence.map(|p| p as f32),
-            format: options.format.unwrap_or(Format::Human),
-            out: options.out.filter(|out| out.as_os_str() != "-"),
+            target_precision: options.target_precision,
+            format,
+            out,
             jobs,
+            mode: if resume { Mode::Resume } else { Mode::Fresh },
+            shard: options.shard,
+            watch: watch.then(|| Duration::from_secs_f64(settle_secs)),
             fail_fast: options.fail_fast.unwrap_or(false),
             quiet: options.quiet.unwrap_or(false),
             progress: !options.no_progress.unwrap_or(false),
@@ -218,6 +260,14 @@ mod tests {
         }
         assert!(refused(TagOptions { top_n: Some(0), ..none() }).contains("top-n is 0"));
         assert!(refused(TagOptions { min_confidence: Some(1.01), ..none() }).contains("1.01"));
+        assert!(refused(TagOptions { target_precision: Some(0.0), ..none() }).contains("target-precision is 0"));
+        let both = TagOptions { target_precision: Some(0.9), min_confidence: Some(0.5), ..none() };
+        assert!(refused(both).contains("choose one"));
+        assert!(refused(TagOptions { resume: Some(true), ..none() }).contains("--out FILE"));
+        assert!(refused(TagOptions { format: Some(Format::Parquet), ..none() }).contains("--out FILE"));
+        let shard = "1/2".parse().ok();
+        assert!(refused(TagOptions { watch: Some(true), shard, ..none() }).contains("choose one"));
+        assert!(refused(TagOptions { settle_secs: Some(-1.0), ..none() }).contains("settle-secs is -1"));
         assert!(refused(TagOptions { jobs: Some(-4), ..none() }).contains("jobs is -4"));
         assert!(refused(TagOptions { device: Some("cuda".into()), ..none() }).contains("'cuda'"));
         assert!(refused(TagOptions { device: Some("wgpu:x".into()), ..none() }).contains("'wgpu:x'"));
@@ -232,6 +282,7 @@ mod tests {
         assert!(message("[tag]\nhop_secs = 1").contains("hop_secs"));
         assert!(message("hop-secs = 1").contains("unknown field"));
         assert!(message("[tag]\nformat = 'xml'").contains("xml"));
+        assert!(message("[tag]\nshard = '9/8'").contains("9/8"));
     }
 
     #[test]

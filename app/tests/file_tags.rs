@@ -361,6 +361,27 @@ fn a_full_disk_loses_nothing() {
     }
 }
 
+/// Files that Earmark itself changed have not changed for a run that goes on.
+#[test]
+fn a_resumed_run_does_not_tag_again_what_it_wrote() {
+    let bench = Bench::new(&["none.mp3", "tagged.flac", "tagged.m4a"]);
+    let args = ["tag", "music", "--write-tags", "--resume", "--format", "csv", "--out", "o.csv"];
+    let started = || {
+        let journal = fs::read(bench.path("o.csv.journal")).unwrap();
+        journal.windows(9).filter(|part| part == b"\"started\"").count()
+    };
+    bench.run(&args).expect(0).says("tags written into 3 files");
+    let (output, written) = (fs::read(bench.path("o.csv")).unwrap(), bench.bytes());
+    assert_eq!(started(), 3);
+    bench.run(&args).expect(0).says("3 files had nothing to add");
+    assert_eq!(started(), 3, "files were tagged again");
+    assert!(fs::read(bench.path("o.csv")).unwrap() == output && bench.bytes() == written);
+    // Others' changes count.
+    fs::copy(fixtures_folder().join("v1.mp3"), bench.music("none.mp3")).unwrap();
+    bench.run(&args).expect(0);
+    assert_eq!(started(), 4);
+}
+
 /// Killed at any moment, each file is the old or the new one, and the journal leads back.
 #[cfg(unix)]
 #[test]

@@ -9,6 +9,7 @@ use half::f16;
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
+use crate::tags::Calibration;
 use crate::weights::{Architecture, ConvWeights, LinearWeights, NUM_MODULES, Weights};
 use crate::{SAMPLE_RATE_HZ, WINDOW_SAMPLES};
 
@@ -43,6 +44,9 @@ pub struct ModelMetadata {
     pub tags: Vec<String>,
     /// Decision threshold per tag on the clip probability, in the order of `tags`.
     pub thresholds: Vec<f32>,
+    /// What thresholds are worth, tag by tag; files written by earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
     /// Sample rate of the waveform in Hz.
     pub sample_rate_hz: u32,
     /// Samples in a window.
@@ -95,6 +99,7 @@ impl ModelMetadata {
             architecture,
             thresholds: vec![0.5; tags.len()],
             tags,
+            calibration: None,
             sample_rate_hz: SAMPLE_RATE_HZ,
             window_samples: WINDOW_SAMPLES,
             training: serde_json::Value::Null,
@@ -134,6 +139,9 @@ impl ModelMetadata {
         }
         if let Some(threshold) = self.thresholds.iter().find(|t| !(0.0..=1.0).contains(*t)) {
             return Err(format!("threshold {threshold} lies outside 0..=1"));
+        }
+        if let Some(calibration) = &self.calibration {
+            calibration.validate(num_tags)?;
         }
         if self.sample_rate_hz != SAMPLE_RATE_HZ || self.window_samples != WINDOW_SAMPLES {
             return Err(format!(
@@ -380,6 +388,7 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tags::TagCalibration;
 
     fn model() -> Model {
         crate::engine::test_model(Some(24), 3)
@@ -392,6 +401,21 @@ mod tests {
         assert_eq!(Model::from_bytes(&bytes, "second").expect("readable"), first);
         assert_eq!(first.to_bytes().expect("valid"), bytes);
         assert_eq!(first.metadata, model().metadata);
+    }
+
+    #[test]
+    fn calibration_is_kept_and_files_without_are_read() {
+        let mut model = model();
+        let bytes = model.to_bytes().expect("valid");
+        assert!(!String::from_utf8_lossy(&bytes).contains("calibration"), "as earlier versions wrote it");
+        assert_eq!(Model::from_bytes(&bytes, "old").expect("readable").metadata.calibration, None);
+        let tag = TagCalibration::measure([(0.9, true), (0.25, false)]);
+        let tags = vec![tag; model.metadata.tags.len()];
+        model.metadata.calibration = Some(Calibration { split: "valid".into(), num_clips: 2, tags });
+        let read = Model::from_bytes(&model.to_bytes().expect("valid"), "new").expect("readable");
+        assert_eq!(read.metadata.calibration, model.metadata.calibration);
+        model.metadata.calibration.as_mut().expect("set").tags.pop();
+        assert!(model.to_bytes().expect_err("broken").to_string().contains("calibration of"));
     }
 
     #[test]

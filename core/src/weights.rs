@@ -23,6 +23,10 @@ pub struct Architecture {
     /// Hidden units of the head: `None` is one fully connected layer (the supervised reference), `Some(n)` the thesis'
     /// label predictor, two layers with ReLU between.
     pub head_hidden: Option<usize>,
+    /// Hidden units of stage 1's projector, where the head reads the projection instead of the embedding. The
+    /// projector's second layer, behind which no ReLU follows, is then part of the head's next layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub projector_hidden: Option<usize>,
     /// Outputs of the head.
     pub num_tags: usize,
 }
@@ -31,7 +35,7 @@ impl Architecture {
     /// SampleCNN with every width multiplied by `width` (1.0 is table 3.1) and rounded to a multiple of 8.
     pub fn scaled(width: f64, last_kernel: usize, head_hidden: Option<usize>, num_tags: usize) -> Self {
         let widths = FULL_WIDTHS.map(|full| (((full as f64 * width) / 8.0).round() as usize).max(1) * 8);
-        Self { widths, last_kernel, head_hidden, num_tags }
+        Self { widths, last_kernel, head_hidden, projector_hidden: None, num_tags }
     }
 
     /// Length of the embedding.
@@ -48,10 +52,9 @@ impl Architecture {
 
     /// `(in, out)` of each fully connected layer of the head.
     pub fn head_shapes(&self) -> Vec<(usize, usize)> {
-        match self.head_hidden {
-            None => vec![(self.embedding_len(), self.num_tags)],
-            Some(hidden) => vec![(self.embedding_len(), hidden), (hidden, self.num_tags)],
-        }
+        let hidden = self.projector_hidden.into_iter().chain(self.head_hidden);
+        let sizes: Vec<usize> = [self.embedding_len()].into_iter().chain(hidden).chain([self.num_tags]).collect();
+        sizes.windows(2).map(|pair| (pair[0], pair[1])).collect()
     }
 
     /// Checks every size against what an engine can run.
@@ -70,6 +73,9 @@ impl Architecture {
         }
         if let Some(hidden) = self.head_hidden {
             in_range("head_hidden", hidden)?;
+        }
+        if let Some(hidden) = self.projector_hidden {
+            in_range("projector_hidden", hidden)?;
         }
         in_range("num_tags", self.num_tags)?;
         if self.last_kernel != 1 && self.last_kernel != 3 {

@@ -3,54 +3,15 @@
 //! These tests take any Vulkan adapter, a software one too, which the product never does: they ask whether the kernels
 //! are right, not whether they are fast. Without an adapter they say that they were skipped.
 
-use std::panic::catch_unwind;
-use std::sync::OnceLock;
+mod common;
 
 use burn::prelude::*;
-use burn::tensor::wgpu::WgpuBackend;
+use common::{Random, device};
 use earmark_core::WINDOW_SAMPLES;
 use earmark_core::engine::{BurnEngine, CpuEngine, Engine, Hop, WindowResult, WindowStream};
 use earmark_core::kernels::wgpu::{InferBlock, InferDense, RowLayout, supports};
 use earmark_core::model_file::Model;
 use earmark_core::weights::Architecture;
-
-/// The adapter, or `None` with a message.
-fn device() -> Option<Device> {
-    static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
-    let device = DEVICE.get_or_init(|| {
-        // Vulkan where there is it, for the same adapter in every run. Without any driver wgpu may panic.
-        let open = |api| catch_unwind(|| Device::wgpu_options().graphics_api(api).init_with_setup()).ok()?.ok();
-        let (device, setup) = open(WgpuBackend::Vulkan).or_else(|| open(WgpuBackend::Auto))?;
-        let info = setup.adapter.get_info();
-        eprintln!("on {} ({:?}, {:?})", info.name, info.device_type, info.backend);
-        Some(device)
-    });
-    if device.is_none() {
-        eprintln!("skipped: no Vulkan adapter, install mesa-vulkan-drivers");
-    }
-    device.clone()
-}
-
-/// xorshift: the same numbers in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// One of `from ..= to`.
-    fn within(&mut self, from: usize, to: usize) -> usize {
-        from + (self.next() >> 20) as usize % (to - from + 1)
-    }
-
-    fn values(&mut self, len: usize, scale: f32) -> Vec<f32> {
-        (0..len).map(|_| scale * ((self.next() >> 40) as f32 / (1_u64 << 23) as f32 - 1.0)).collect()
-    }
-}
 
 /// A block with random parameters, on each of two devices.
 fn block(
@@ -161,7 +122,8 @@ fn a_fully_connected_layer_equals_the_reference() {
 /// A model with random weights, its widths no multiples of 4, as a model file may have them.
 fn model(random: &mut Random, last_kernel: usize, head_hidden: Option<usize>) -> Model {
     let widths = [6, 8, 5, 8, 7, 8, 9, 8, 10, 12, 14];
-    Model::random(Architecture { widths, last_kernel, head_hidden, num_tags: 5 }, random.next())
+    let architecture = Architecture { widths, last_kernel, head_hidden, projector_hidden: None, num_tags: 5 };
+    Model::random(architecture, random.next())
 }
 
 /// Start, whether padded, embedding and logits of one window.

@@ -3,8 +3,9 @@
 //! These tests take any Vulkan adapter, a software one too, which the product never does: they ask whether the kernels
 //! are right, not whether they are fast. Without an adapter they say that they were skipped.
 
+mod common;
+
 use std::panic::catch_unwind;
-use std::sync::OnceLock;
 
 use burn::module::Module as _;
 use burn::optim::{AdamConfig, GradientsParams};
@@ -12,7 +13,7 @@ use burn::prelude::*;
 use burn::tensor::activation::log_sigmoid;
 use burn::tensor::module::conv1d;
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::wgpu::wgpu::Backend;
+use common::{Random, device};
 use earmark_core::WINDOW_SAMPLES;
 use earmark_core::audio;
 use earmark_core::kernels::wgpu::{ConvChoice, ConvShape, conv, conv_input_grad, conv_weight_grad, supports};
@@ -20,46 +21,9 @@ use earmark_core::kernels::{mix_snr, mix_snr_plain};
 use earmark_core::model::Tagger;
 use earmark_core::weights::{Architecture, Weights};
 
-/// The adapter, or `None` with a message. OpenGL, which wgpu falls back to, does not count.
-fn device() -> Option<Device> {
-    static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
-    let device = DEVICE.get_or_init(|| {
-        // Without any driver wgpu may panic instead of reporting an error.
-        let opened = catch_unwind(|| Device::wgpu_options().init_with_setup()).ok()?.ok();
-        let (device, setup) = opened?;
-        let info = setup.adapter.get_info();
-        eprintln!("on {} ({:?}, {:?})", info.name, info.device_type, info.backend);
-        (info.backend != Backend::Gl).then_some(device)
-    });
-    if device.is_none() {
-        eprintln!("skipped: no Vulkan adapter, install mesa-vulkan-drivers");
-    }
-    device.clone()
-}
-
-/// xorshift: the same numbers in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// One of `from ..= to`.
-    fn within(&mut self, from: usize, to: usize) -> usize {
-        from + (self.next() >> 20) as usize % (to - from + 1)
-    }
-
-    fn values(&mut self, len: usize, scale: f32) -> Vec<f32> {
-        (0..len).map(|_| scale * ((self.next() >> 40) as f32 / (1_u64 << 23) as f32 - 1.0)).collect()
-    }
-
-    fn data<const D: usize>(&mut self, shape: [usize; D], scale: f32) -> TensorData {
-        TensorData::new(self.values(shape.iter().product(), scale), shape)
-    }
+/// Numbers up to `scale` in size, in a shape.
+fn data<const D: usize>(random: &mut Random, shape: [usize; D], scale: f32) -> TensorData {
+    TensorData::new(random.values(shape.iter().product(), scale), shape)
 }
 
 fn values(data: &TensorData) -> Vec<f32> {
@@ -89,8 +53,8 @@ struct Mixture {
 impl Mixture {
     fn new(random: &mut Random, batch: usize, num_noises: usize, samples: usize) -> Self {
         Self {
-            clean: random.data([batch, samples], 0.7),
-            noises: random.data([batch, num_noises, samples], 0.02),
+            clean: data(random, [batch, samples], 0.7),
+            noises: data(random, [batch, num_noises, samples], 0.02),
             snr_db: TensorData::new((0..batch).map(|_| random.within(0, 20) as f32 - 10.0).collect(), [batch]),
         }
     }
@@ -177,8 +141,8 @@ fn silence_stays_finite_and_leaves_the_music_alone() {
     // Music and noise at the two ends of what 16 bits can tell from silence, and far beyond.
     for (music, noise) in [(1.0, 1e-12), (1e-12, 1.0), (1e-12, 1e-12), (1e6, 1e-15)] {
         let mixture = Mixture {
-            clean: random.data([1, 777], music),
-            noises: random.data([1, 1, 777], noise),
+            clean: data(random, [1, 777], music),
+            noises: data(random, [1, 1, 777], noise),
             snr_db: TensorData::from([-10.0_f32]),
         };
         for mix in [mix_snr, mix_snr_plain] {
@@ -234,10 +198,10 @@ impl Conv {
         let scale = (3.0 / (shape.in_channels * shape.kernel) as f32).sqrt();
         Self {
             shape,
-            input: random.data(shape.input(), 1.0),
-            weight: random.data(shape.weight(), scale),
-            bias: random.data([shape.out_channels], 0.5),
-            output_grad: random.data(shape.output(), 1.0),
+            input: data(random, shape.input(), 1.0),
+            weight: data(random, shape.weight(), scale),
+            bias: data(random, [shape.out_channels], 0.5),
+            output_grad: data(random, shape.output(), 1.0),
             learns_bias: true,
         }
     }
@@ -475,7 +439,7 @@ fn a_tiny_network_trains_as_on_the_cpu() {
     // Statistics that keep the activations' size from module to module, as trained ones do.
     weights.convs.iter_mut().for_each(|conv| conv.running_var.fill(0.15));
     let targets = TensorData::new((0..5).map(|_| random.within(0, 1) as f32).collect(), [1, 5]);
-    let batch = [random.data([1, WINDOW_SAMPLES], 0.3), targets];
+    let batch = [data(random, [1, WINDOW_SAMPLES], 0.3), targets];
 
     let cpu =
         losses(&flex, &architecture, &weights, &batch, |tagger, windows| tagger.feature_extractor.forward(windows));

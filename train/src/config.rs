@@ -11,6 +11,7 @@ use earmark_core::audio::augment::Chain;
 use earmark_core::weights::{Architecture, MAX_WIDTH};
 use serde::{Deserialize, Serialize};
 
+use crate::data::items::Split;
 use crate::data::mtat::SplitRule;
 
 /// Configuration of a run.
@@ -41,6 +42,67 @@ pub struct Config {
     /// What happens to a window on its way into a batch; everything is off unless named.
     #[serde(default)]
     pub augment: AugmentConfig,
+    /// What `--stage all` trains and measures; of no concern to a single run, whose saved configuration is without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all: Option<AllConfig>,
+}
+
+/// Positive clips that a tag needs to count among the frequent ones, unless told otherwise.
+pub const MIN_POSITIVES: usize = 5;
+
+/// An experiment: runs of stage 3 with what each of them starts from, and the noise that they are measured in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AllConfig {
+    /// Training seeds; without any, the configuration's own.
+    pub seeds: Vec<u64>,
+    /// Split that the models are measured on.
+    pub split: Split,
+    /// Noises to measure in, each `NAME=FOLDER` with a folder relative to the data folder.
+    pub noises: Vec<String>,
+    /// Positive clips that a tag needs to count in the tables.
+    pub min_positives: usize,
+    /// Lists of them in `AudioSet`'s form, whose labels are the kinds of noise; relative to the data folder.
+    pub noise_lists: Vec<String>,
+    /// SNR at which embeddings are laid out in the plane; left out, they are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tsne_snr_db: Option<f32>,
+    /// The runs, in the order of the tables.
+    pub runs: Vec<RunConfig>,
+}
+
+/// A run of stage 3 and how it differs from the configuration around it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Name in tables, and of its folder.
+    pub name: String,
+    /// Values of the configuration that are others here, each `KEY=VALUE`.
+    #[serde(default)]
+    pub set: Vec<String>,
+    /// Its seeds, where they are not those of all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seeds: Vec<u64>,
+}
+
+impl Default for AllConfig {
+    /// The methods of the thesis' table 4.1, on the test split, without noise.
+    fn default() -> Self {
+        let method = |name: &str| RunConfig {
+            name: name.to_owned(),
+            set: vec![format!("dat.method={name}")],
+            seeds: Vec::new(),
+        };
+        Self {
+            seeds: Vec::new(),
+            split: Split::Test,
+            noises: Vec::new(),
+            noise_lists: Vec::new(),
+            min_positives: MIN_POSITIVES,
+            tsne_snr_db: None,
+            runs: ["baseline", "supervised", "proposed"].map(method).to_vec(),
+        }
+    }
 }
 
 /// Size of the network.
@@ -54,6 +116,20 @@ pub struct ModelConfig {
     /// Hidden units of the head; left out, the head is one fully connected layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_hidden: Option<usize>,
+    /// What the domain classifier and the label predictor read.
+    #[serde(default)]
+    pub embedding: Embedding,
+}
+
+/// What stage 2, stage 3 and inference read of stage 1's networks (section 3.1.1 of the thesis can be read both ways).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Embedding {
+    /// The feature extractor's output, as `SimCLR` does.
+    #[default]
+    Encoder,
+    /// The projector's output. The projector is then trained on in stage 3.
+    Projector,
 }
 
 /// Where training targets come from.
@@ -262,6 +338,17 @@ pub enum Adversary {
     Finetune,
 }
 
+/// How the learning rate changes in the course of stage 3.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decay {
+    /// It stays.
+    #[default]
+    None,
+    /// It falls to zero along half a cosine.
+    Cosine,
+}
+
 /// Stage `dat`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -274,12 +361,20 @@ pub struct DatConfig {
     pub batch: usize,
     /// Adam's learning rate.
     pub learning_rate: f64,
+    /// How it changes.
+    pub decay: Decay,
+    /// Decay of the moving average of the weights, which is then what is validated and exported; 0 is off.
+    pub ema_decay: f64,
     /// Factor on the reversed gradient.
     pub lambda: f64,
     /// Further factor on it: DANN's schedule or 1.
     pub alpha: Alpha,
     /// What becomes of the domain classifier.
     pub domain_classifier: Adversary,
+    /// Its learning rate where it is fine-tuned; left out, it is that of the other networks. An adversary that learns
+    /// too slowly is overrun: its accuracy falls below one half, and the feature extractor follows an old judgement.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domain_learning_rate: Option<f64>,
     /// How loud the noise is.
     pub strategy: Strategy,
     /// Epochs after which `easy_to_hard` goes on by 1 dB.
@@ -299,9 +394,12 @@ impl Default for DatConfig {
             epochs: 800,
             batch: 48,
             learning_rate: 1e-4,
+            decay: Decay::default(),
+            ema_decay: 0.0,
             lambda: 0.05,
             alpha: Alpha::default(),
             domain_classifier: Adversary::default(),
+            domain_learning_rate: None,
             strategy: Strategy::None,
             epochs_per_db: 30,
             batch_statistics: BatchStatistics::default(),
@@ -442,6 +540,14 @@ impl Config {
         Ok(config)
     }
 
+    /// This configuration with other values, each `KEY=VALUE`.
+    ///
+    /// # Errors
+    /// Names the key and the rule.
+    pub fn with(&self, overrides: &[String]) -> Result<Self> {
+        Self::parse(&self.to_toml()?, overrides)
+    }
+
     /// The configuration as the TOML text that [`parse`](Self::parse) reads.
     ///
     /// # Errors
@@ -468,7 +574,18 @@ impl Config {
 
     /// Shape of the network for `num_tags` tags.
     pub fn architecture(&self, num_tags: usize) -> Architecture {
-        Architecture::scaled(self.model.width, self.model.last_kernel, self.model.head_hidden, num_tags)
+        let head_on_encoder =
+            Architecture::scaled(self.model.width, self.model.last_kernel, self.model.head_hidden, num_tags);
+        let projected = self.model.embedding == Embedding::Projector;
+        Architecture { projector_hidden: projected.then_some(head_on_encoder.embedding_len()), ..head_on_encoder }
+    }
+
+    /// Length of what the domain classifier and the label predictor read.
+    pub fn read_len(&self) -> usize {
+        match self.model.embedding {
+            Embedding::Encoder => self.architecture(1).embedding_len(),
+            Embedding::Projector => self.fe.projection_len,
+        }
     }
 
     /// Checks every value.
@@ -523,6 +640,8 @@ impl Config {
         within("dat.epochs", dat.epochs as f64, 1.0..=1e6)?;
         within("dat.batch", dat.batch as f64, 4.0..=4096.0)?;
         within("dat.learning_rate", dat.learning_rate, 1e-9..=1.0)?;
+        within("dat.domain_learning_rate", dat.domain_learning_rate.unwrap_or(dat.learning_rate), 1e-9..=1.0)?;
+        within("dat.ema_decay", dat.ema_decay, 0.0..=0.999_999)?;
         within("dat.lambda", dat.lambda, 0.0..=1e3)?;
         within("dat.epochs_per_db", dat.epochs_per_db as f64, 1.0..=1e6)?;
         within("dat.validate_every_epochs", dat.validate_every_epochs as f64, 1.0..=1e6)?;
@@ -626,6 +745,7 @@ mod tests {
             include_str!("../configs/open-corpus.toml"),
             include_str!("../configs/thesis.toml"),
             include_str!("../configs/ablation.toml"),
+            include_str!("../configs/open-corpus-noise.toml"),
         ] {
             Config::parse(text, &[]).expect("a shipped configuration");
         }

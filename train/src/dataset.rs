@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -19,9 +18,7 @@ use crate::data::layout;
 use crate::data::mtat::{self, ANNOTATIONS_FILE, CLIP_INFO_FILE, SplitRule};
 use crate::data::soft_labels::{CLIPS_FILE, INDEX_FILE, SoftLabels, WINDOWS_FILE};
 use crate::progress::Progress;
-use crate::run::Identity;
-use crate::stages::dat::DatData;
-use crate::stages::supervised::SupervisedData;
+use crate::run::{self, Identity, Stage};
 
 /// Labels of a data set, read and checked; no audio yet.
 #[derive(Debug)]
@@ -54,6 +51,30 @@ pub struct LoadedDataset {
 struct DomainNoise {
     train: Noise,
     valid: Noise,
+}
+
+/// What stage `supervised` learns from and is measured on.
+#[derive(Debug)]
+pub struct SupervisedData {
+    /// Training batches.
+    pub train: Arc<BatchSource>,
+    /// Training clips whose labels may be read, by index, besides what the batches hold: thresholds are chosen on them.
+    pub labelled: Vec<usize>,
+    /// Validation clips.
+    pub valid: Vec<Clip>,
+    /// Tag names in the order of the targets.
+    pub tags: Vec<String>,
+}
+
+/// What stage `dat` learns from and is measured on.
+#[derive(Debug)]
+pub struct DatData {
+    /// Training batches.
+    pub train: Arc<DomainSource>,
+    /// Clips and tags of validation, and the labels that thresholds are chosen on.
+    pub supervised: SupervisedData,
+    /// Noise of validation.
+    pub valid_noise: Noise,
 }
 
 impl Dataset {
@@ -191,7 +212,7 @@ impl LoadedDataset {
     ///
     /// # Errors
     /// If a file cannot be read any more.
-    pub fn identity(&self, config: &Config, stage: &str) -> Result<Identity> {
+    pub fn identity(&self, config: &Config, stage: Stage) -> Result<Identity> {
         let mut label_files = BTreeMap::new();
         for file in &self.label_files {
             let path = self.root.join(file);
@@ -210,16 +231,17 @@ impl LoadedDataset {
         }
         Ok(Identity {
             format_version: Identity::FORMAT_VERSION,
-            stage: stage.to_owned(),
+            stage,
             seed: config.seed,
             tags: self.tags.clone(),
             label_files,
             clips: hasher.finalize().to_hex().to_string(),
+            started_from: BTreeMap::new(),
             num_train_clips: self.train.len(),
             num_valid_clips: self.valid.len(),
             split: self.split_rule.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            commit: commit(),
+            commit: run::commit(),
         })
     }
 
@@ -332,18 +354,4 @@ pub fn load_split(
         eprintln!("warning: {} of {} clips were left out; the first: {first}", loaded.left_out.len(), entries.len());
     }
     Ok(loaded.clips)
-}
-
-/// Commit of the checkout that the program is run in, with `-dirty` where files differ from it; `None` outside a
-/// checkout of this project or without git.
-pub(crate) fn commit() -> Option<String> {
-    let git = |arguments: &[&str]| {
-        let output = Command::new("git").args(arguments).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let top = git(&["rev-parse", "--show-toplevel"])?;
-    Path::new(&top).join("train/configs/open-corpus.toml").is_file().then_some(())?;
-    let hash = git(&["rev-parse", "HEAD"])?;
-    let clean = git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
-    Some(if clean { hash } else { format!("{hash}-dirty") })
 }

@@ -1,21 +1,13 @@
 //! From a run to the model file that engines read.
 
 use anyhow::Result;
-use earmark_core::model_file::{Model, ModelMetadata};
-use earmark_core::weights::{Architecture, Weights};
+use earmark_core::model_file::Model;
 use serde_json::json;
 
-use crate::eval::thresholds::{DEFAULT_THRESHOLD, LOWEST_THRESHOLD};
+use crate::eval::thresholds::LOWEST_THRESHOLD;
 use crate::run::RunFolder;
-use crate::stages::supervised::{self, Which};
-
-/// A model around weights whose training is not over: what the engine needs, default thresholds, nothing about its
-/// origin.
-pub fn untrained_model(architecture: &Architecture, weights: Weights, tags: Vec<String>) -> Model {
-    let thresholds = vec![DEFAULT_THRESHOLD; tags.len()];
-    let metadata = ModelMetadata { thresholds, ..ModelMetadata::new("training", architecture.clone(), tags) };
-    Model { metadata, weights }
-}
+use crate::stages::validation::{self, Which};
+use crate::weights;
 
 /// The model file of a run: its best or newest weights, thresholds chosen on the validation split, what it was trained
 /// from and how it measures there.
@@ -23,9 +15,9 @@ pub fn untrained_model(architecture: &Architecture, weights: Weights, tags: Vec<
 /// # Errors
 /// If the run has not been validated yet or cannot be read.
 pub fn model_of_run(run: &RunFolder, which: Which, name: &str, licence: &str) -> Result<Model> {
-    let found = supervised::validated(run, which)?;
+    let found = validation::validated(run, which)?;
     let identity = run.identity()?;
-    let mut model = untrained_model(&found.architecture, found.weights, identity.tags.clone());
+    let mut model = weights::untrained_model(&found.architecture, found.weights, identity.tags.clone());
     name.clone_into(&mut model.metadata.name);
     licence.clone_into(&mut model.metadata.licence);
     let thresholds = found.validation.thresholds.iter();
@@ -38,9 +30,4 @@ pub fn model_of_run(run: &RunFolder, which: Which, name: &str, licence: &str) ->
     });
     model.metadata.metrics = json!({ "valid": { "clip": found.validation.metrics } });
     Ok(model)
-}
-
-/// Number of values in a model's weights, batch norm's statistics included.
-pub fn num_parameters(model: &Model) -> usize {
-    crate::weights::to_bytes(&model.weights).len() / 4
 }

@@ -4,6 +4,7 @@
 //! RUN/config.toml             the configuration as used
 //! RUN/identity.json           data hashes, seed, commit, version
 //! RUN/metrics.jsonl           one line per step and per validation
+//! RUN/events.out.tfevents..   the same for TensorBoard
 //! RUN/checkpoint-00001234/    the newest state, after that many steps: networks, optimiser, place, best weights, and
 //!                             the configuration it was made with
 //! ```
@@ -14,15 +15,18 @@
 //! A checkpoint is one folder, written under a temporary name and then renamed: it is there completely or not at all.
 //! What lies in `metrics.jsonl` behind the checkpoint's step is cut off on resume, because those steps run again.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
+use crate::tensorboard::EventsLog;
 
 /// Version of the run folder's layout.
 const FORMAT_VERSION: u32 = 1;
@@ -34,13 +38,55 @@ const STATE_FILE: &str = "state.json";
 const CHECKPOINT_PREFIX: &str = "checkpoint-";
 const TEMPORARY_PREFIX: &str = ".tmp-";
 
+/// A stage of training, as a run's identity names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// The supervised reference.
+    Supervised,
+    /// Stage 1: the feature extractor by contrastive learning.
+    Fe,
+    /// Stage 2: the domain classifier.
+    Dc,
+    /// Stage 3: domain adversarial training, or one of its two references.
+    Dat,
+}
+
+impl Stage {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Supervised => "supervised",
+            Self::Fe => "fe",
+            Self::Dc => "dc",
+            Self::Dat => "dat",
+        }
+    }
+
+    /// Passes over the training clips that `config` asks of it.
+    pub fn epochs(self, config: &Config) -> usize {
+        match self {
+            Self::Supervised => config.supervised.epochs,
+            Self::Fe => config.fe.epochs,
+            Self::Dc => config.dc.epochs,
+            Self::Dat => config.dat.epochs,
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// What a run was made from: enough to tell whether a second one should give the same numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// Version of this layout.
     pub format_version: u32,
     /// Stage that was trained.
-    pub stage: String,
+    pub stage: Stage,
     /// The run's seed.
     pub seed: u64,
     /// Tag names in the order of the logits.
@@ -49,6 +95,10 @@ pub struct Identity {
     pub label_files: std::collections::BTreeMap<String, String>,
     /// BLAKE3 over path and size of every training and validation clip that was decoded, in order.
     pub clips: String,
+    /// BLAKE3 of the numbers of the networks that it began with, by their names; of those that began from the seed,
+    /// nothing.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub started_from: std::collections::BTreeMap<String, String>,
     /// Training clips.
     pub num_train_clips: usize,
     /// Validation clips.
@@ -157,6 +207,27 @@ impl RunFolder {
         read_json(&self.path.join(IDENTITY_FILE))
     }
 
+    /// The stage that is trained in it.
+    ///
+    /// # Errors
+    /// If the run's identity cannot be read.
+    pub fn stage(&self) -> Result<Stage> {
+        Ok(self.identity()?.stage)
+    }
+
+    /// Whether all epochs are done and saved.
+    ///
+    /// # Errors
+    /// If the newest checkpoint cannot be read.
+    pub fn is_finished(&self) -> Result<bool> {
+        #[derive(Deserialize)]
+        struct Done {
+            epoch: usize,
+        }
+        let Some(checkpoint) = self.newest_checkpoint()? else { return Ok(false) };
+        Ok(checkpoint.state::<Done>()?.epoch >= self.stage()?.epochs(&self.config))
+    }
+
     /// Saves a checkpoint after `step` steps and removes older ones.
     ///
     /// # Errors
@@ -217,8 +288,8 @@ impl RunFolder {
         Ok(found)
     }
 
-    /// Opens `metrics.jsonl` for appending after cutting off everything behind `step`, and clears what a killed run
-    /// left half done.
+    /// Opens `metrics.jsonl` and TensorBoard's events for appending after cutting off everything behind `step`, and
+    /// clears what a killed run left half done.
     ///
     /// # Errors
     /// If the file cannot be read or written.
@@ -239,7 +310,8 @@ impl RunFolder {
             .collect();
         write_atomically(&path, kept.as_bytes())?;
         let file = OpenOptions::new().append(true).open(&path);
-        Ok(MetricsLog { file: file.with_context(|| format!("{}: cannot be written", path.display()))?, path })
+        let file = file.with_context(|| format!("{}: cannot be written", path.display()))?;
+        Ok(MetricsLog { file, path, events: EventsLog::open(&self.path, step)? })
     }
 }
 
@@ -304,11 +376,12 @@ impl Checkpoint {
     }
 }
 
-/// Appends to `metrics.jsonl`.
+/// Appends to `metrics.jsonl` and to TensorBoard's events.
 #[derive(Debug)]
 pub struct MetricsLog {
     file: File,
     path: PathBuf,
+    events: EventsLog,
 }
 
 impl MetricsLog {
@@ -317,8 +390,23 @@ impl MetricsLog {
     /// # Errors
     /// If the file cannot be written.
     pub fn write(&mut self, line: &serde_json::Value) -> Result<()> {
-        writeln!(self.file, "{line}").with_context(|| format!("{}: cannot be written", self.path.display()))
+        writeln!(self.file, "{line}").with_context(|| format!("{}: cannot be written", self.path.display()))?;
+        self.events.write(line)
     }
+}
+
+/// Commit of the checkout that the program is run in, with `-dirty` where files differ from it; `None` outside a
+/// checkout of this project or without git.
+pub(crate) fn commit() -> Option<String> {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let top = git(&["rev-parse", "--show-toplevel"])?;
+    Path::new(&top).join("train/configs/open-corpus.toml").is_file().then_some(())?;
+    let hash = git(&["rev-parse", "HEAD"])?;
+    let clean = git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
+    Some(if clean { hash } else { format!("{hash}-dirty") })
 }
 
 /// Writes a file under a temporary name and renames it.
@@ -370,11 +458,12 @@ mod tests {
     fn identity() -> Identity {
         Identity {
             format_version: FORMAT_VERSION,
-            stage: "supervised".to_owned(),
+            stage: Stage::Supervised,
             seed: 1,
             tags: vec!["guitar".to_owned()],
             label_files: [("annotations_final.csv".to_owned(), "00".to_owned())].into(),
             clips: "11".to_owned(),
+            started_from: [("feature_extractor".to_owned(), "22".to_owned())].into(),
             num_train_clips: 2,
             num_valid_clips: 1,
             split: "folders 0-b, c".to_owned(),

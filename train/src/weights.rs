@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use burn::module::Param;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor, TensorData};
+use earmark_core::model_file::{Model, ModelMetadata};
 use earmark_core::weights::{Architecture, ConvWeights, LinearWeights, NUM_MODULES, Weights};
 use rand::{Rng, RngExt};
 
@@ -49,6 +50,17 @@ pub fn start(layer: &mut Linear, rng: &mut impl Rng, device: &Device) {
         .bias
         .take()
         .map(|_| Param::from_tensor(Tensor::from_data(TensorData::new(uniform(outputs), [outputs]), device)));
+}
+
+/// A model around weights whose training is not over: what the engine needs, thresholds of one half, nothing about its
+/// origin.
+pub fn untrained_model(architecture: &Architecture, weights: Weights, tags: Vec<String>) -> Model {
+    Model { metadata: ModelMetadata::new("training", architecture.clone(), tags), weights }
+}
+
+/// Number of values in a model's weights, batch norm's statistics included.
+pub fn num_parameters(model: &Model) -> usize {
+    vectors(&model.weights).map(Vec::len).sum()
 }
 
 /// Every vector in a fixed order.

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use burn::tensor::Device;
 use earmark_core::model_file::Model;
 use earmark_train::config::Config;
-use earmark_train::dataset::Dataset;
+use earmark_train::dataset::{Dataset, SupervisedData};
 use earmark_train::eval::thresholds::DEFAULT_THRESHOLD;
 use earmark_train::progress::Progress;
-use earmark_train::run::RunFolder;
-use earmark_train::stages::Outcome;
-use earmark_train::stages::supervised::{self, SupervisedData, Which};
+use earmark_train::run::{RunFolder, Stage};
+use earmark_train::stages::validation::{self, Which};
+use earmark_train::stages::{Outcome, supervised};
 
 /// Everything on that a checkpoint or a batch could get wrong.
 const CONFIG: &str = r#"
@@ -132,7 +132,7 @@ impl Fixture {
         let config = &self.config;
         let dataset = Dataset::open(self.folder.path(), config).expect("labels");
         let loaded = dataset.load(config, Progress::Hidden, &AtomicBool::new(false)).expect("audio");
-        let identity = loaded.identity(config, "supervised").expect("identity");
+        let identity = loaded.identity(config, Stage::Supervised).expect("identity");
         RunFolder::create(&self.folder.path().join(name), config, &identity).expect("created")
     }
 
@@ -198,7 +198,7 @@ fn stopping_and_resuming_after_every_step_changes_nothing() {
     assert_eq!(interruptions, 11);
     assert_eq!(metrics_text(whole.path()), metrics_text(pieces.path()));
     for which in [Which::Best, Which::Newest] {
-        let validated = |run: &RunFolder| supervised::validated(run, which).expect("a validation");
+        let validated = |run: &RunFolder| validation::validated(run, which).expect("a validation");
         assert_eq!(validated(&whole).weights, validated(&pieces).weights);
         assert_eq!(validated(&whole).validation, validated(&pieces).validation);
     }
@@ -304,6 +304,26 @@ fn the_command_line_trains_exports_and_evaluates() {
     assert!(stdout.contains("2 tags"), "{stdout}");
     let model = Model::load(&at("model.safetensors")).expect("a model");
     assert_eq!(model.metadata.training["identity"]["num_train_clips"], 9, "the missing clip is left out");
+    let calibration = model.metadata.calibration.clone().expect("calibrated on the validation split");
+    assert_eq!((calibration.split.as_str(), calibration.num_clips, calibration.tags.len()), ("valid", 4, 2));
+    assert!(stdout.contains("calibrated on 4 clips (valid)"), "{stdout}");
+
+    // A model file can be calibrated without its run, and is otherwise the same.
+    let mut bare = model.clone();
+    bare.metadata.calibration = None;
+    bare.save(&at("bare.safetensors")).expect("saved");
+    let again = ["export", "--no-progress", "--model"];
+    let (code, _, stderr) = output(
+        binary()
+            .args(again)
+            .arg(at("bare.safetensors"))
+            .arg("--out")
+            .arg(at("again.safetensors"))
+            .arg("--data")
+            .arg(folder.path()),
+    );
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(Model::load(&at("again.safetensors")).expect("a model"), model);
 
     let (code, json, stderr) = output(
         binary()

@@ -2,14 +2,16 @@
 
 pub mod completions;
 pub mod devices;
+pub mod merge;
 pub mod model;
 pub mod tag;
 pub mod undo;
+pub mod watch;
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread;
 
 use earmark_core::model_file::{Model, ModelError};
 
@@ -29,6 +31,9 @@ pub enum Exit {
 /// Exit code of an interrupted run.
 pub const INTERRUPTED_CODE: u8 = 130;
 
+/// Exit code of what cannot be done.
+pub const USAGE_CODE: i32 = 2;
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         ExitCode::from(match exit {
@@ -41,25 +46,16 @@ impl From<Exit> for ExitCode {
 }
 
 /// The model in `file`, or the built-in one.
-fn load_model(file: Option<&Path>) -> Result<Model, ModelError> {
+pub fn load_model(file: Option<&Path>) -> Result<Model, ModelError> {
     match file {
         Some(file) => Model::load(file),
         None => Model::from_bytes(earmark_assets::DEFAULT_MODEL, "the built-in model"),
     }
 }
 
-/// The first letters of the hash of the model in `file`, or of the built-in one: with its name they tell models apart.
-fn model_hash(file: Option<&Path>) -> io::Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    match file {
-        Some(file) => {
-            hasher.update_reader(File::open(file)?)?;
-        }
-        None => {
-            hasher.update(earmark_assets::DEFAULT_MODEL);
-        }
-    }
-    Ok(hasher.finalize().to_hex()[..8].to_owned())
+/// Processors that this process may use.
+pub fn processors() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Writes a whole text to the standard output; a reader that has gone away has read enough.

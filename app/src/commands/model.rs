@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use earmark_core::model::import;
 use earmark_core::model_file::{Model, ModelMetadata};
+use earmark_core::tags::{Calibration, MIN_POSITIVES};
 use earmark_core::weights::Weights;
 use earmark_core::{SAMPLE_RATE_HZ, WINDOW_SAMPLES};
 use serde_json::{Value, json};
@@ -95,12 +96,23 @@ fn info_json(model: &Model) -> Result<String> {
 }
 
 fn info(model: &Model) -> String {
-    let ModelMetadata { name, format_version, architecture, tags, thresholds, training, metrics, licence, .. } =
-        &model.metadata;
+    let ModelMetadata {
+        name,
+        format_version,
+        architecture,
+        tags,
+        thresholds,
+        training,
+        metrics,
+        licence,
+        calibration,
+        ..
+    } = &model.metadata;
     let head = match architecture.head_hidden {
         None => "one fully connected layer".to_owned(),
         Some(hidden) => format!("two fully connected layers, {hidden} hidden units"),
     };
+    let head = if architecture.projector_hidden.is_some() { format!("stage 1's projector, {head}") } else { head };
     let window_secs = WINDOW_SAMPLES as f64 / f64::from(SAMPLE_RATE_HZ);
     let mut text = String::new();
     // Writing to a string cannot fail.
@@ -120,6 +132,14 @@ fn info(model: &Model) -> String {
             row(label, &line);
             label = "";
         }
+    }
+    if let Some(calibration) = calibration {
+        let supported = calibration.tags.iter().filter(|tag| tag.positives >= MIN_POSITIVES).count();
+        let Calibration { split, num_clips, .. } = calibration;
+        row(
+            "calibrated",
+            &format!("{supported} tags, on {num_clips} clips of the split '{split}' (--target-precision)"),
+        );
     }
     row("tags", &format!("{}, each with the confidence from which on it counts as certain", tags.len()));
     for (tag, threshold) in tags.iter().zip(thresholds) {

@@ -177,8 +177,6 @@ impl Identity {
 mod tests {
     use std::collections::BTreeMap;
 
-    use earmark_core::tags::TagVocabulary;
-
     use super::*;
 
     type Fields = BTreeMap<Field, Vec<String>>;
@@ -186,7 +184,7 @@ mod tests {
     fn values(scores: &[(&str, f32)]) -> Values {
         let (names, probabilities): (Vec<String>, Vec<f32>) =
             scores.iter().map(|&(name, score)| (name.to_owned(), score)).unzip();
-        Values::new(&TagVocabulary::new(names, vec![0.5; scores.len()]).expect("valid"), &probabilities)
+        Values::new(&names, &vec![0.5; scores.len()], &probabilities)
     }
 
     fn identity(hash: &str) -> Identity {

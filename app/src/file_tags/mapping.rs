@@ -8,8 +8,6 @@
 
 use std::fmt;
 
-use earmark_core::tags::TagVocabulary;
-
 /// What kind of statement a tag is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -107,10 +105,10 @@ impl fmt::Display for Scored {
 pub struct Values(Vec<Scored>);
 
 impl Values {
-    /// Values whose tags reach their thresholds in `probabilities`, `[num_tags]` in the order of `vocabulary`.
-    pub fn new(vocabulary: &TagVocabulary, probabilities: &[f32]) -> Self {
+    /// Values whose tags reach their thresholds in `probabilities`, all `[num_tags]`.
+    pub fn new(names: &[String], thresholds: &[f32], probabilities: &[f32]) -> Self {
         let mut scored: Vec<Scored> = Vec::new();
-        let tags = vocabulary.names().iter().zip(vocabulary.thresholds()).zip(probabilities);
+        let tags = names.iter().zip(thresholds).zip(probabilities);
         for ((tag, threshold), &score) in tags {
             // A probability that is not a number reaches nothing.
             let Some(meaning) = meaning_of(tag).filter(|_| score >= *threshold) else { continue };
@@ -139,9 +137,9 @@ impl Values {
 }
 
 /// Tags of a model that this table does not know.
-pub fn unknown_tags(vocabulary: &TagVocabulary) -> Vec<&str> {
+pub fn unknown_tags(names: &[String]) -> Vec<&str> {
     let known = |tag: &&str| meaning_of(tag).is_some() || NOT_WRITTEN.contains(tag);
-    vocabulary.names().iter().map(String::as_str).filter(|tag| !known(tag)).collect()
+    names.iter().map(String::as_str).filter(|tag| !known(tag)).collect()
 }
 
 fn meaning_of(tag: &str) -> Option<&'static Meaning> {
@@ -157,8 +155,7 @@ mod tests {
     fn values(scores: &[(&str, f32)]) -> Vec<String> {
         let (names, probabilities): (Vec<String>, Vec<f32>) =
             scores.iter().map(|&(name, score)| (name.to_owned(), score)).unzip();
-        let vocabulary = TagVocabulary::new(names, vec![0.3; scores.len()]).expect("valid");
-        Values::new(&vocabulary, &probabilities).0.iter().map(ToString::to_string).collect()
+        Values::new(&names, &vec![0.3; scores.len()], &probabilities).0.iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -201,7 +198,6 @@ mod tests {
     #[test]
     fn tags_of_other_models_are_named() {
         let names = ["rock", "beat", "theremin"].map(str::to_owned).to_vec();
-        let vocabulary = TagVocabulary::new(names, vec![0.5; 3]).expect("valid");
-        assert_eq!(unknown_tags(&vocabulary), ["theremin"]);
+        assert_eq!(unknown_tags(&names), ["theremin"]);
     }
 }

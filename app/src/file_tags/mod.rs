@@ -39,7 +39,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use earmark_core::audio::copy_packets;
-use earmark_core::tags::TagVocabulary;
 use lofty::config::ParseOptions;
 use lofty::file::TaggedFileExt;
 use lofty::probe::Probe;
@@ -66,7 +65,9 @@ pub struct WriteSettings {
 
 /// Writes tags into files, one after the other.
 pub struct Writer {
-    vocabulary: TagVocabulary,
+    /// Names and thresholds `[num_tags]`.
+    names: Vec<String>,
+    thresholds: Vec<f32>,
     identity: Identity,
     overwrite: bool,
     /// None in a dry run.
@@ -87,13 +88,13 @@ pub enum Written {
 }
 
 impl Writer {
-    /// A writer for a model's tags.
+    /// A writer for a model's tags, `names` `[num_tags]`, which are written from `thresholds` on, `[num_tags]`.
     ///
     /// # Errors
     /// If none of the tags has a place in a file, or the journal cannot be made.
-    pub fn new(settings: &WriteSettings, vocabulary: &TagVocabulary, identity: Identity) -> Result<Self> {
+    pub fn new(settings: &WriteSettings, names: &[String], thresholds: &[f32], identity: Identity) -> Result<Self> {
         ensure!(
-            unknown_tags(vocabulary).len() < vocabulary.num_tags(),
+            unknown_tags(names).len() < names.len(),
             "write-tags: the model has none of MagnaTagATune's tags, so that there is no field for what it says; use \
              another model"
         );
@@ -106,8 +107,8 @@ impl Writer {
             };
             Some(Journal::create(&path, &identity)?)
         };
-        let swept = HashSet::new();
-        Ok(Self { vocabulary: vocabulary.clone(), identity, overwrite: settings.overwrite, journal, swept })
+        let (names, thresholds, swept) = (names.to_vec(), thresholds.to_vec(), HashSet::new());
+        Ok(Self { names, thresholds, identity, overwrite: settings.overwrite, journal, swept })
     }
 
     /// Whether nothing is written.
@@ -123,7 +124,7 @@ impl Writer {
         let mut target = if self.is_dry_run() { Target::for_reading(path)? } else { Target::open(path)? };
         let mut tags = open(&mut target.file)?;
         let elsewhere = read_with_lofty(&mut target.file)?.elsewhere();
-        let values = Values::new(&self.vocabulary, clip_probabilities);
+        let values = Values::new(&self.names, &self.thresholds, clip_probabilities);
         let is_elsewhere = |field: Field| elsewhere.contains(&field);
         let changes = match fields::plan(|field| tags.get(field), is_elsewhere, &values, &self.identity, self.overwrite)
         {

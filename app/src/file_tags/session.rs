@@ -18,21 +18,29 @@ pub struct Session {
     other_models: BTreeMap<String, usize>,
 }
 
+/// What there is to say of a file.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// In a dry run what would change, by line.
+    pub diff: Vec<String>,
+    /// The file is another than before.
+    pub is_rewritten: bool,
+}
+
 impl Session {
     /// Nothing yet.
     pub fn new(writer: Writer) -> Self {
         Self { writer, num_changed: 0, num_unchanged: 0, num_failed: 0, other_models: BTreeMap::new() }
     }
 
-    /// Writes what was heard in a file, `clip_probabilities` `[num_tags]`; a silent one has none. Returns the lines to
-    /// show: in a dry run what would change.
+    /// Writes what was heard in a file, `clip_probabilities` `[num_tags]`; a silent one has none.
     ///
     /// # Errors
     /// Why the file stays as it is, without its name.
-    pub fn on_file(&mut self, path: &Path, clip_probabilities: Option<&[f32]>) -> Result<Vec<String>, String> {
+    pub fn on_file(&mut self, path: &Path, clip_probabilities: Option<&[f32]>) -> Result<Told, String> {
         let Some(clip_probabilities) = clip_probabilities else {
             self.num_unchanged += 1;
-            return Ok(Vec::new());
+            return Ok(Told::default());
         };
         // Readers of tags are given anything; one that panics should cost a file, not the run.
         let written = contained(|| match self.writer.write(path, clip_probabilities) {
@@ -42,16 +50,17 @@ impl Session {
         match written {
             Outcome::Done(Written::Changed(changes)) => {
                 self.num_changed += 1;
-                let show = self.writer.is_dry_run();
-                Ok(changes.iter().filter(|_| show).map(ToString::to_string).collect())
+                let is_dry_run = self.writer.is_dry_run();
+                let diff = changes.iter().filter(|_| is_dry_run).map(ToString::to_string).collect();
+                Ok(Told { diff, is_rewritten: !is_dry_run })
             }
             Outcome::Done(Written::Unchanged) | Outcome::Abandoned => {
                 self.num_unchanged += 1;
-                Ok(Vec::new())
+                Ok(Told::default())
             }
             Outcome::Done(Written::OtherModel(model)) => {
                 *self.other_models.entry(model).or_default() += 1;
-                Ok(Vec::new())
+                Ok(Told::default())
             }
             Outcome::Failed(cause) => {
                 self.num_failed += 1;

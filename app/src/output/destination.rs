@@ -1,11 +1,93 @@
 //! Where results go: the standard output, or a file that appears when it is complete.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, StdoutLock, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use tempfile::NamedTempFile;
+
+use crate::args::Format;
+
+/// The files of an output: one, and for parquet the table of tracks beside it.
+pub struct Output {
+    main: Destination,
+    beside: Option<Destination>,
+}
+
+impl Output {
+    /// Opens `out`, or the standard output for `None`, for results in `format`.
+    ///
+    /// # Errors
+    /// If the results could not be written there; better to know before the work.
+    pub fn open(out: Option<&Path>, format: Format) -> Result<Self> {
+        let main = Destination::open(out)?;
+        let beside = match (out, &main) {
+            (Some(out), Destination::File { .. }) if format == Format::Parquet => {
+                Some(Destination::open(Some(&tracks_beside(out)))?)
+            }
+            _ => None,
+        };
+        Ok(Self { main, beside })
+    }
+
+    /// Writes to the second file, if there is one.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_beside(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.beside.as_mut().map_or(Ok(()), |beside| beside.write_all(bytes))
+    }
+
+    /// Makes what was written visible.
+    ///
+    /// # Errors
+    /// If it could not be written to the end; the files that were there before stay.
+    pub fn commit(self) -> io::Result<()> {
+        self.beside.map_or(Ok(()), Destination::commit)?;
+        self.main.commit()
+    }
+
+    /// Files that are in the way if the process ends without [`commit`](Self::commit) and without dropping this.
+    pub fn temporary(&self) -> Vec<PathBuf> {
+        self.main.temporary().into_iter().chain(self.beside.as_ref().and_then(Destination::temporary)).collect()
+    }
+
+    /// What is written can be seen at once, by a person or by the next program.
+    pub fn is_live(&self) -> bool {
+        self.main.is_live()
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.main.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.main.flush()
+    }
+}
+
+/// The table of tracks that belongs to `out`: `x.tracks.parquet` for `x.parquet`.
+fn tracks_beside(out: &Path) -> PathBuf {
+    let mut name = out.file_stem().unwrap_or_default().to_owned();
+    name.push(".tracks");
+    if let Some(extension) = out.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    out.with_file_name(name)
+}
+
+/// Whether `out` is, or will be, a file that appears when it is complete: not the standard output, a device or a pipe.
+pub fn is_file(out: &Path) -> bool {
+    fs::metadata(out).map_or(true, |metadata| metadata.is_file())
+}
+
+/// Begins the name of what will be an output.
+const TEMPORARY_PREFIX: &str = ".earmark-";
 
 /// Where results go.
 pub enum Destination {
@@ -47,7 +129,16 @@ impl Destination {
             _ => Path::new("."),
         };
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".earmark-");
+        // One name for one output, so that what a killed run left is not there for ever. The journal's lock keeps a
+        // second run from having it at the same time.
+        let mut prefix = OsString::from(TEMPORARY_PREFIX);
+        prefix.push(path.file_name().unwrap_or_default());
+        let left = folder.join(&prefix);
+        if left.is_file() {
+            let removed = fs::remove_file(&left);
+            removed.with_context(|| format!("cannot write --out {shown}: {} is in the way", left.display()))?;
+        }
+        builder.prefix(&prefix).rand_bytes(0);
         // What an ordinary new file would get, or what the file that is replaced has.
         #[cfg(unix)]
         let permissions = {
@@ -136,6 +227,31 @@ mod tests {
         destination.commit().expect("committed");
         assert_eq!(fs::read(&path).expect("readable"), b"two");
         assert_eq!(names(folder.path()), ["out.csv"]);
+    }
+
+    #[test]
+    fn what_a_killed_run_left_is_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join(".earmark-out.csv"), "half").expect("written");
+        let mut destination = Destination::open(Some(&folder.path().join("out.csv"))).expect("opened");
+        destination.write_all(b"whole").expect("written");
+        destination.commit().expect("committed");
+        assert_eq!(names(folder.path()), ["out.csv"]);
+    }
+
+    #[test]
+    fn parquet_has_a_table_of_tracks_beside() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let out = folder.path().join("x.parquet");
+        let mut output = Output::open(Some(&out), Format::Parquet).expect("opened");
+        output.write_all(b"windows").expect("written");
+        output.write_beside(b"tracks").expect("written");
+        assert_eq!(output.temporary().len(), 2);
+        output.commit().expect("committed");
+        assert_eq!(fs::read(&out).expect("there"), b"windows");
+        assert_eq!(fs::read(folder.path().join("x.tracks.parquet")).expect("there"), b"tracks");
+        assert_eq!(tracks_beside("a/b".as_ref()), Path::new("a/b.tracks"));
+        assert!(Output::open(Some(&out), Format::Csv).expect("opened").beside.is_none());
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! To read: tags with bars, and a line per tag over time.
+//! To read: what was heard with bars, a line over time for each, and the places of what sounds in a part.
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
 
-use earmark_core::tags::{TagConfidence, top};
+use earmark_core::tags::{Heard, Segment, top};
 
 use super::{Report, Run};
 use crate::inputs::shown;
@@ -65,6 +65,9 @@ const EIGHTHS: [Option<char>; 8] = [None, Some('▏'), Some('▎'), Some('▍'),
 /// A taggram is scaled to the highest confidence in its file, but never blown up more than this.
 const MIN_FULL_SCALE: f32 = 0.1;
 
+/// What sounds in more of a file than this needs no places.
+const NEARLY_EVERYWHERE: f64 = 0.9;
+
 /// Longest tag name for which space is kept.
 const MAX_NAME_COLUMNS: usize = 20;
 
@@ -83,7 +86,8 @@ pub struct Human<'a> {
 
 impl<'a> Human<'a> {
     pub fn new(run: Run<'a>, style: Style) -> Self {
-        let longest = run.vocabulary.names().iter().map(|name| name.chars().count()).max().unwrap_or(0);
+        let names = run.vocabulary.names().iter().chain(run.groups.iter().map(|group| &group.name));
+        let longest = names.map(|name| name.chars().count()).max().unwrap_or(0);
         let name_columns = longest.min(MAX_NAME_COLUMNS);
         let bar_columns = if style.columns < 70 { 10 } else { 20 };
         // Indent, name, bar, percentage and the spaces between them.
@@ -111,22 +115,25 @@ impl<'a> Human<'a> {
         bar
     }
 
-    /// One tag over time; `full_scale` is the highest step.
-    fn line(&self, file: &TaggedFile, tag: usize, full_scale: f32) -> String {
-        let steps = if self.style.unicode { STEPS } else { ASCII_STEPS };
-        let probabilities = file.taggram.downsampled(tag, self.taggram_columns);
-        probabilities.iter().map(|p| steps[((p / full_scale * 8.0) as usize).min(7)]).collect()
+    /// Tags that name one thing, over time: the most probable one in each place.
+    fn over_time(&self, file: &TaggedFile, tags: &[usize]) -> Vec<f32> {
+        let mut highest = vec![0.0_f32; self.taggram_columns];
+        for &tag in tags {
+            let tag = file.taggram.downsampled(tag, self.taggram_columns);
+            highest.iter_mut().zip(tag).for_each(|(highest, p)| *highest = highest.max(p));
+        }
+        highest
     }
 
-    fn rows(&self, out: &mut dyn Write, file: &TaggedFile, tags: &[TagConfidence], certain: bool) -> io::Result<()> {
-        let highest = tags.iter().flat_map(|tag| file.taggram.downsampled(tag.index, self.taggram_columns));
-        let full_scale = highest.fold(MIN_FULL_SCALE, f32::max);
-        for tag in tags {
-            let name = self.run.name(tag.index);
+    fn rows(&self, out: &mut dyn Write, file: &TaggedFile, rows: &[Row<'_>], certain: bool) -> io::Result<()> {
+        let over_time: Vec<Vec<f32>> = rows.iter().map(|row| self.over_time(file, row.tags)).collect();
+        let full_scale = over_time.iter().flatten().copied().fold(MIN_FULL_SCALE, f32::max);
+        let steps = if self.style.unicode { STEPS } else { ASCII_STEPS };
+        for (Row { name, confidence, .. }, over_time) in rows.iter().zip(over_time) {
             let name = format!("{name:<width$}", width = self.name_columns);
-            let bar = self.bar(tag.confidence);
-            let percent = format!("{:>3.0}%", tag.confidence * 100.0);
-            let line = self.line(file, tag.index, full_scale);
+            let bar = self.bar(*confidence);
+            let percent = format!("{:>3.0}%", confidence * 100.0);
+            let line: String = over_time.iter().map(|p| steps[((p / full_scale * 8.0) as usize).min(7)]).collect();
             let row = if certain {
                 format!("{name} {} {percent}  {}", self.paint("36", &bar), self.paint("32", &line))
             } else {
@@ -136,6 +143,48 @@ impl<'a> Human<'a> {
         }
         Ok(())
     }
+
+    /// Where the things sound that do not sound nearly everywhere.
+    fn places(&self, out: &mut dyn Write, file: &TaggedFile, heard: &[Heard]) -> io::Result<()> {
+        let length = |segments: &[Segment]| segments.iter().map(|s| s.end_s - s.start_s).sum::<f64>();
+        let in_part = |heard: &&Heard| {
+            !heard.segments.is_empty() && length(&heard.segments) < NEARLY_EVERYWHERE * file.duration_s
+        };
+        let in_parts: Vec<&Heard> = heard.iter().filter(in_part).collect();
+        if !in_parts.is_empty() {
+            writeln!(out, "  in parts:")?;
+        }
+        for heard in in_parts {
+            let name = &self.run.groups[heard.group].name;
+            let name = format!("{name:<width$}", width = self.name_columns);
+            let room = self.style.columns.saturating_sub(self.name_columns + 3).max(1);
+            writeln!(out, "  {name} {}", self.paint("32", &places(&heard.segments, room)))?;
+        }
+        Ok(())
+    }
+}
+
+/// One line of the bars.
+struct Row<'a> {
+    name: &'a str,
+    confidence: f32,
+    tags: &'a [usize],
+}
+
+/// Begin and end of each segment, as many as there is room for.
+fn places(segments: &[Segment], room: usize) -> String {
+    let mut text = String::new();
+    for (index, segment) in segments.iter().enumerate() {
+        let comma = if index == 0 { "" } else { ", " };
+        let place = format!("{comma}{}-{}", clock(segment.start_s), clock(segment.end_s));
+        let left = segments.len() - index;
+        let more = if left > 1 { format!(" and {} more", left - 1).len() } else { 0 };
+        if index > 0 && text.len() + place.len() + more > room {
+            return format!("{text} and {left} more");
+        }
+        text += &place;
+    }
+    text
 }
 
 impl Report for Human<'_> {
@@ -148,14 +197,30 @@ impl Report for Human<'_> {
         let Some(clip_probabilities) = &file.clip_probabilities else {
             return writeln!(out, "  silent: nothing is louder than -60 dB of full scale, so there are no tags");
         };
-        let certain = top(clip_probabilities, self.run.top_n, |tag| self.run.threshold(tag));
-        if certain.is_empty() {
+        let mut heard = self.run.verdict(file);
+        heard.truncate(self.run.top_n);
+        let rows: Vec<Row<'_>> = heard
+            .iter()
+            .filter(|heard| heard.whole_track)
+            .map(|heard| {
+                let group = &self.run.groups[heard.group];
+                Row { name: &group.name, confidence: heard.confidence, tags: &group.tags }
+            })
+            .collect();
+        if rows.is_empty() {
             let guesses = top(clip_probabilities, self.run.top_n, |_| 0.0);
-            writeln!(out, "  {}", self.paint("33", "no tag is certain; best guesses:"))?;
-            self.rows(out, file, &guesses, false)
+            let tags: Vec<[usize; 1]> = guesses.iter().map(|guess| [guess.index]).collect();
+            let rows: Vec<Row<'_>> = guesses
+                .iter()
+                .zip(&tags)
+                .map(|(guess, tags)| Row { name: self.run.name(guess.index), confidence: guess.confidence, tags })
+                .collect();
+            writeln!(out, "  {}", self.paint("33", "no tag is certain for the whole; best guesses:"))?;
+            self.rows(out, file, &rows, false)?;
         } else {
-            self.rows(out, file, &certain, true)
+            self.rows(out, file, &rows, true)?;
         }
+        self.places(out, file, &heard)
     }
 }
 
@@ -194,10 +259,29 @@ mod tests {
     fn uncertainty_is_said_and_the_guesses_follow() {
         let shown = text(PLAIN, &[Some([0.4, 0.3, 0.1])]);
         let lines: Vec<&str> = shown.lines().collect();
-        assert_eq!(lines[1], "  no tag is certain; best guesses:");
+        assert_eq!(lines[1], "  no tag is certain for the whole; best guesses:");
         assert!(lines[2].starts_with("  rock ") && lines[3].starts_with("  no vocals "), "{shown}");
         let dim = text(Style { colour: true, ..PLAIN }, &[Some([0.4, 0.3, 0.1])]);
         assert!(dim.lines().nth(2).expect("a guess").contains("\u{1b}[2m"), "{dim}");
+    }
+
+    #[test]
+    fn what_sounds_in_a_part_has_its_places() {
+        let shown = text(PLAIN, &[Some([0.9, 0.1, 0.8]), Some([0.9, 0.9, 0.1]), Some([0.9, 0.1, 0.8])]);
+        let lines: Vec<&str> = shown.lines().skip(1).map(str::trim_end).collect();
+        assert!(lines[0].starts_with("  rock ") && lines[1].starts_with("  harp "), "{shown}");
+        assert_eq!(lines[2..], ["  in parts:", "  harp      0:00-0:03, 0:05-0:08"], "{shown}");
+    }
+
+    #[test]
+    fn places_that_do_not_fit_are_counted() {
+        let segments: Vec<Segment> = (0..9)
+            .map(|index| f64::from(index) * 60.0)
+            .map(|start_s| Segment { start_s, end_s: start_s + 5.0, confidence: 0.5 })
+            .collect();
+        assert_eq!(places(&segments[..2], 20), "0:00-0:05, 1:00-1:05");
+        assert_eq!(places(&segments, 40), "0:00-0:05, 1:00-1:05 and 7 more");
+        assert_eq!(places(&segments, 1), "0:00-0:05 and 8 more");
     }
 
     #[test]

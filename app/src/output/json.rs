@@ -13,7 +13,7 @@ use earmark_core::tags::TagConfidence;
 use earmark_core::{SAMPLE_RATE_HZ, WINDOW_SAMPLES};
 
 /// Version of both forms; the first number changes when a reader has to.
-pub const SPEC_VERSION: &str = "1.0";
+pub const SPEC_VERSION: &str = "1.1";
 
 #[derive(Serialize)]
 struct ModelRecord<'a> {
@@ -27,12 +27,31 @@ struct ModelRecord<'a> {
 #[derive(Serialize)]
 struct ThresholdRecord<'a> {
     tag: &'a str,
-    threshold: f64,
+    /// `null` if no confidence is high enough.
+    threshold: Option<f64>,
 }
 
 #[derive(Serialize)]
 struct TagRecord<'a> {
     tag: &'a str,
+    confidence: f64,
+}
+
+/// A thing that was heard: synonyms joined.
+#[derive(Serialize)]
+struct HeardRecord<'a> {
+    name: &'a str,
+    confidence: f64,
+    whole_track: bool,
+    /// The tags that name it.
+    tags: Vec<&'a str>,
+    segments: Vec<SegmentRecord>,
+}
+
+#[derive(Serialize)]
+struct SegmentRecord {
+    start_s: f64,
+    end_s: f64,
     confidence: f64,
 }
 
@@ -52,6 +71,7 @@ struct FileRecord<'a> {
     silent: bool,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     warnings: &'a [String],
+    verdict: Vec<HeardRecord<'a>>,
     tags: Vec<TagRecord<'a>>,
     windows: Vec<WindowRecord<'a>>,
 }
@@ -64,7 +84,7 @@ struct FailureRecord {
 
 impl<'a> ModelRecord<'a> {
     fn new(run: &Run<'a>) -> Self {
-        let tags = run.vocabulary.names().iter().zip(run.vocabulary.thresholds());
+        let tags = run.vocabulary.names().iter().zip(run.thresholds);
         Self {
             name: &run.model.name,
             licence: &run.model.licence,
@@ -73,7 +93,7 @@ impl<'a> ModelRecord<'a> {
             tags: tags
                 .map(|(tag, &threshold)| ThresholdRecord {
                     tag,
-                    threshold: rounded(f64::from(threshold), CONFIDENCE_DECIMALS),
+                    threshold: (threshold <= 1.0).then(|| rounded(f64::from(threshold), CONFIDENCE_DECIMALS)),
                 })
                 .collect(),
         }
@@ -96,8 +116,25 @@ impl<'a> FileRecord<'a> {
             silent: window.silent,
             tags: if window.silent { Vec::new() } else { records(run.wanted(window.probabilities)) },
         });
+        let confidence = |value: f32| rounded(f64::from(value), CONFIDENCE_DECIMALS);
+        let heard = run.verdict(file).into_iter().take(run.top_n).map(|heard| HeardRecord {
+            name: &run.groups[heard.group].name,
+            confidence: confidence(heard.confidence),
+            whole_track: heard.whole_track,
+            tags: run.groups[heard.group].tags.iter().map(|&tag| run.name(tag)).collect(),
+            segments: heard
+                .segments
+                .iter()
+                .map(|segment| SegmentRecord {
+                    start_s: rounded(segment.start_s, TIME_DECIMALS),
+                    end_s: rounded(segment.end_s, TIME_DECIMALS),
+                    confidence: confidence(segment.confidence),
+                })
+                .collect(),
+        });
         Self {
             file: file.path.to_string_lossy().into_owned(),
+            verdict: heard.collect(),
             duration_s: rounded(file.duration_s, TIME_DECIMALS),
             silent: file.clip_probabilities.is_none(),
             warnings: &file.warnings,
@@ -149,7 +186,8 @@ impl Report for Json<'_> {
 #[derive(Serialize)]
 struct Envelope<P> {
     spec_version: &'static str,
-    timestamp: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<String>,
     event: &'static str,
     payload: P,
 }
@@ -157,7 +195,8 @@ struct Envelope<P> {
 #[derive(Serialize)]
 struct PipelineStarted<'a> {
     model: ModelRecord<'a>,
-    device: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<&'a str>,
     files_total: usize,
 }
 
@@ -187,24 +226,25 @@ struct PipelineCompleted {
     files_failed: usize,
     interrupted: bool,
     #[serde(flatten)]
-    snapshot: Snapshot,
+    snapshot: Option<Snapshot>,
 }
 
 /// One event per line. `file_completed` and `file_failed` keep the order of the input; `file_started` and `progress`
-/// come when they happen.
+/// come when they happen. Without a clock there are only the results, and nothing that says when or how fast.
 pub struct Ndjson<'a> {
     run: Run<'a>,
-    now: fn() -> SystemTime,
+    now: Option<fn() -> SystemTime>,
 }
 
 impl<'a> Ndjson<'a> {
     /// Events are dated by `now`.
-    pub fn new(run: Run<'a>, now: fn() -> SystemTime) -> Self {
+    pub fn new(run: Run<'a>, now: Option<fn() -> SystemTime>) -> Self {
         Self { run, now }
     }
 
     fn event(&self, out: &mut dyn Write, event: &'static str, payload: impl Serialize) -> io::Result<()> {
-        let event = Envelope { spec_version: SPEC_VERSION, timestamp: timestamp((self.now)()), event, payload };
+        let timestamp = self.now.map(|now| timestamp(now()));
+        let event = Envelope { spec_version: SPEC_VERSION, timestamp, event, payload };
         serde_json::to_writer(&mut *out, &event)?;
         out.write_all(b"\n")
     }
@@ -213,16 +253,20 @@ impl<'a> Ndjson<'a> {
 impl Report for Ndjson<'_> {
     fn start(&mut self, out: &mut dyn Write) -> io::Result<()> {
         let run = &self.run;
-        let payload = PipelineStarted { model: ModelRecord::new(run), device: run.device, files_total: run.num_files };
+        let device = self.now.map(|_| run.device);
+        let payload = PipelineStarted { model: ModelRecord::new(run), device, files_total: run.num_files };
         self.event(out, "pipeline_started", payload)
     }
 
     fn file_started(&mut self, out: &mut dyn Write, index: usize, path: &Path) -> io::Result<()> {
+        if self.now.is_none() {
+            return Ok(());
+        }
         self.event(out, "file_started", FileStarted { index, file: path.to_string_lossy().into_owned() })
     }
 
     fn progress(&mut self, out: &mut dyn Write, snapshot: &Snapshot) -> io::Result<()> {
-        self.event(out, "progress", snapshot)
+        if self.now.is_none() { Ok(()) } else { self.event(out, "progress", snapshot) }
     }
 
     fn file_completed(&mut self, out: &mut dyn Write, index: usize, file: &TaggedFile) -> io::Result<()> {
@@ -237,6 +281,7 @@ impl Report for Ndjson<'_> {
 
     fn finish(&mut self, out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
         let &Summary { num_completed, num_failed, interrupted, snapshot } = summary;
+        let snapshot = self.now.map(|_| snapshot);
         let payload =
             PipelineCompleted { files_completed: num_completed, files_failed: num_failed, interrupted, snapshot };
         self.event(out, "pipeline_completed", payload)
@@ -297,6 +342,12 @@ mod tests {
             value["files"][0],
             json!({
                 "file": "a\u{1}.wav", "duration_s": 5.356, "silent": false,
+                "verdict": [
+                    {"name": "harp", "confidence": 0.75, "whole_track": true, "tags": ["harp"],
+                        "segments": [{"start_s": 0.0, "end_s": 2.678, "confidence": 0.75}]},
+                    {"name": "no vocals", "confidence": 0.5, "whole_track": true, "tags": ["no vocals"],
+                        "segments": [{"start_s": 0.0, "end_s": 2.678, "confidence": 0.5}]},
+                ],
                 "tags": [{"tag": "harp", "confidence": 0.75}, {"tag": "no vocals", "confidence": 0.5}],
                 "windows": [
                     {"start_s": 0.0, "end_s": 2.678, "tags":
@@ -327,7 +378,7 @@ mod tests {
     #[test]
     fn every_event_is_a_line_with_the_same_envelope() {
         let fixture = Fixture::new();
-        let mut report = Ndjson::new(fixture.run(), || UNIX_EPOCH + Duration::from_millis(951_782_400_250));
+        let mut report = Ndjson::new(fixture.run(), Some(|| UNIX_EPOCH + Duration::from_millis(951_782_400_250)));
         let text = written(&mut report, &[file("a.wav", &[Some([0.25, 0.5, 0.75])])]);
         let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         let names: Vec<_> = events.iter().map(|event| event["event"].as_str().expect("a name")).collect();
@@ -340,6 +391,30 @@ mod tests {
         assert_eq!(events[2]["payload"]["index"], 0);
         assert_eq!(events[2]["payload"]["tags"][0]["tag"], "harp");
         assert_eq!(events[3]["payload"]["files_completed"], 1);
+    }
+
+    #[test]
+    fn without_a_clock_there_are_results_alone() {
+        let fixture = Fixture::new();
+        let text = written(&mut Ndjson::new(fixture.run(), None), &[file("a.wav", &[Some([0.25, 0.5, 0.75])])]);
+        let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let names: Vec<_> = events.iter().map(|event| event["event"].as_str().expect("a name")).collect();
+        assert_eq!(names, ["pipeline_started", "file_completed", "pipeline_completed"]);
+        assert_eq!(keys(&events[0]), ["event", "payload", "spec_version"]);
+        assert_eq!(keys(&events[0]["payload"]), ["files_total", "model"]);
+        assert_eq!(keys(&events[2]["payload"]), ["files_completed", "files_failed", "interrupted"]);
+    }
+
+    #[test]
+    fn a_threshold_out_of_reach_is_null() {
+        let fixture = Fixture::new();
+        let run = Run { thresholds: &[0.5, f32::INFINITY, 0.5], only_certain: true, ..fixture.run() };
+        let text = written(&mut Json::new(run), &[file("a.wav", &[Some([0.4, 0.9, 0.75])])]);
+        let value: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(value["model"]["tags"][1], json!({"tag": "no vocals", "threshold": null}));
+        let tags = json!([{"tag": "harp", "confidence": 0.75}]);
+        assert_eq!((&value["files"][0]["tags"], &value["files"][0]["windows"][0]["tags"]), (&tags, &tags));
+        assert_eq!(value["files"][0]["verdict"].as_array().expect("a list").len(), 1);
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod csv;
 mod destination;
 mod human;
 mod json;
+mod parquet;
 #[cfg(test)]
 mod testing;
 
@@ -14,9 +15,9 @@ use std::time::SystemTime;
 
 use earmark_core::engine::Hop;
 use earmark_core::model_file::ModelMetadata;
-use earmark_core::tags::{TagConfidence, TagVocabulary, top};
+use earmark_core::tags::{Group, Heard, TagConfidence, TagVocabulary, top, verdict};
 
-pub use destination::Destination;
+pub use destination::{Output, is_file};
 pub use human::Style;
 pub use json::SPEC_VERSION;
 
@@ -29,8 +30,16 @@ use crate::tagging::TaggedFile;
 pub struct Run<'a> {
     /// The model in use.
     pub model: &'a ModelMetadata,
+    /// BLAKE3 of the model.
+    pub model_hash: &'a str,
     /// Its tags.
     pub vocabulary: &'a TagVocabulary,
+    /// Its tags, synonyms joined.
+    pub groups: &'a [Group],
+    /// From which clip probability on each tag counts as certain, `[num_tags]`.
+    pub thresholds: &'a [f32],
+    /// Tags below their threshold are left out everywhere.
+    pub only_certain: bool,
     /// Device in use.
     pub device: &'a str,
     /// Stride between windows.
@@ -46,12 +55,20 @@ pub struct Run<'a> {
 impl Run<'_> {
     /// The wanted ones of `probabilities` `[num_tags]`, with no least confidence unless one was asked for.
     fn wanted(&self, probabilities: &[f32]) -> Vec<TagConfidence> {
-        top(probabilities, self.top_n, |_| self.min_confidence.unwrap_or(0.0))
+        top(probabilities, self.top_n, |tag| {
+            if self.only_certain { self.thresholds[tag] } else { self.min_confidence.unwrap_or(0.0) }
+        })
     }
 
-    /// From which confidence on a tag counts as certain: what was asked for, or the model's threshold.
+    /// From which confidence on a tag counts as certain: what was asked for, or the tag's threshold.
     fn threshold(&self, tag: usize) -> f32 {
-        self.min_confidence.unwrap_or_else(|| self.vocabulary.thresholds()[tag])
+        self.min_confidence.unwrap_or(self.thresholds[tag])
+    }
+
+    /// What was heard in a file, synonyms joined; nothing in a silent one.
+    fn verdict(&self, file: &TaggedFile) -> Vec<Heard> {
+        let Some(clip_probabilities) = &file.clip_probabilities else { return Vec::new() };
+        verdict(&file.taggram, clip_probabilities, file.duration_s, self.groups, |tag| self.threshold(tag))
     }
 
     fn name(&self, tag: usize) -> &str {
@@ -70,6 +87,15 @@ pub struct Summary {
     pub interrupted: bool,
     /// The last count.
     pub snapshot: Snapshot,
+}
+
+/// Where a report goes, which decides what it may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// It is read while it is written: it may say when things happen.
+    Live,
+    /// It is kept: it follows from files, model and options alone, so that equal runs give equal bytes.
+    Kept,
 }
 
 /// Writes a run in one format. Called in the order of the files, except for `file_started` and `progress`, which come
@@ -108,17 +134,26 @@ pub trait Report {
     fn finish(&mut self, _out: &mut dyn Write, _summary: &Summary) -> io::Result<()> {
         Ok(())
     }
+
+    /// Takes what has been written since the last time of a second file, if the format has one.
+    fn take_beside(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
 }
 
 /// The report in `format`.
-pub fn report<'a>(format: Format, run: Run<'a>, style: Style) -> Box<dyn Report + 'a> {
-    match format {
+///
+/// # Errors
+/// If its libraries do not want to begin.
+pub fn report<'a>(format: Format, run: Run<'a>, style: Style, form: Form) -> io::Result<Box<dyn Report + 'a>> {
+    Ok(match format {
         Format::Human => Box::new(human::Human::new(run, style)),
         Format::Json => Box::new(json::Json::new(run)),
-        Format::Ndjson => Box::new(json::Ndjson::new(run, SystemTime::now)),
+        Format::Ndjson => Box::new(json::Ndjson::new(run, (form == Form::Live).then_some(SystemTime::now))),
         Format::Csv => Box::new(csv::Csv::new(run)),
         Format::Audacity => Box::new(audacity::Audacity::new(run)),
-    }
+        Format::Parquet => Box::new(parquet::Parquet::new(run)?),
+    })
 }
 
 /// `value` with as many decimals as are written.

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use earmark_core::engine::Hop;
 use earmark_core::model_file::ModelMetadata;
-use earmark_core::tags::{TagVocabulary, Taggram};
+use earmark_core::tags::{Group, TagVocabulary, Taggram};
 use earmark_core::weights::Architecture;
 
 use super::{Report, Run, Summary};
@@ -15,6 +15,7 @@ use crate::tagging::TaggedFile;
 pub struct Fixture {
     model: ModelMetadata,
     vocabulary: TagVocabulary,
+    groups: Vec<Group>,
 }
 
 impl Fixture {
@@ -22,16 +23,21 @@ impl Fixture {
         let tags: Vec<String> = ["rock", "no vocals", "harp"].map(str::to_owned).to_vec();
         let thresholds = vec![0.5; 3];
         let vocabulary = TagVocabulary::new(tags.clone(), thresholds.clone()).expect("valid");
+        let groups = Group::of(&tags);
         let licence = "CC0-1.0".into();
         let model =
             ModelMetadata { licence, ..ModelMetadata::new("three", Architecture::scaled(0.1, 3, None, 3), tags) };
-        Self { model, vocabulary }
+        Self { model, vocabulary, groups }
     }
 
     pub fn run(&self) -> Run<'_> {
         Run {
             model: &self.model,
+            model_hash: "0123",
             vocabulary: &self.vocabulary,
+            groups: &self.groups,
+            thresholds: self.vocabulary.thresholds(),
+            only_certain: false,
             device: "cpu",
             hop: Hop::NON_OVERLAPPING,
             top_n: 2,

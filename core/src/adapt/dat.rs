@@ -1,7 +1,7 @@
 //! One update of domain adversarial training (stage 3), and of its two references.
 
 use burn::{
-    module::Module,
+    module::{Module, ModuleVisitor, Param},
     optim::{GradientsAccumulator, GradientsParams},
     prelude::*,
 };
@@ -187,6 +187,24 @@ pub fn dat_gradients(
     (all.grads(), health)
 }
 
+/// Takes the gradients of one of the networks out of those of all, for an optimiser of its own.
+pub fn take_gradients<M: Module>(network: &M, gradients: &mut GradientsParams) -> GradientsParams {
+    struct Take<'a> {
+        from: &'a mut GradientsParams,
+        taken: GradientsParams,
+    }
+    impl ModuleVisitor for Take<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = self.from.remove::<D>(param.id) {
+                self.taken.register(param.id, gradient);
+            }
+        }
+    }
+    let mut take = Take { from: gradients, taken: GradientsParams::new() };
+    network.visit(&mut take);
+    take.taken
+}
+
 fn norm(gradient: Tensor<2>) -> f64 {
     gradient.powi_scalar(2).sum().sqrt().into_scalar()
 }
@@ -290,6 +308,12 @@ mod tests {
         let flat = |gradients: &GradientsParams| values(gradients.get::<2>(id).map(Tensor::unsqueeze));
         assert_close(&flat(&found), &flat(&classifier));
         assert_eq!(found.len(), extractor.len(), "every parameter has a gradient");
+
+        let mut rest = found;
+        let (all, expected) = (rest.len(), flat(&rest));
+        let own = take_gradients(networks.domain_classifier.as_ref().expect("a classifier"), &mut rest);
+        assert_eq!(flat(&own), expected, "the classifier's gradients are taken as they are");
+        assert!(rest.get::<2>(id).is_none() && own.len() == 6 && rest.len() == all - 6);
     }
 
     #[test]

@@ -25,7 +25,9 @@ mod dat;
 mod losses;
 mod schedule;
 
-pub use dat::{Adversarial, AdversaryHealth, BatchStatistics, DatHealth, DatNetworks, Supervision, dat_gradients};
+pub use dat::{
+    Adversarial, AdversaryHealth, BatchStatistics, DatHealth, DatNetworks, Supervision, dat_gradients, take_gradients,
+};
 pub use losses::{NT_XENT_TEMPERATURE, binary_cross_entropy_with_logits, domain_accuracy, domain_loss, nt_xent};
 pub use schedule::{Alpha, SnrRange, SnrSchedule};
 

@@ -107,6 +107,7 @@ pub(crate) struct Workspace {
     ping: Vec<f32>,
     pong: Vec<f32>,
     hidden: Vec<f32>,
+    next_hidden: Vec<f32>,
     /// `[windows, embedding_len]` after [`Folded::rest`].
     pub embedding: Vec<f32>,
     /// `[windows, num_tags]` after [`Folded::rest`].
@@ -231,16 +232,15 @@ impl Folded {
         let embedding = reserve(&mut workspace.embedding, windows * embedding_len);
         self.last.multiply(&workspace.ping[inputs..], 3 * inputs, windows, inputs, embedding);
         bias_relu(embedding, &self.last.bias);
-        let (output, hidden) = self.head.split_last().expect("a head has one or two layers");
+        let (output, hidden) = self.head.split_last().expect("a head has a layer");
         let logits = reserve(&mut workspace.logits, windows * output.outputs);
-        let input = match hidden.first() {
-            None => &*embedding,
-            Some(layer) => {
-                let rows = reserve(&mut workspace.hidden, windows * layer.outputs);
-                layer.dense_relu(embedding, windows, layer.inputs, rows);
-                rows
-            }
-        };
+        let (from, to) = (&mut workspace.hidden, &mut workspace.next_hidden);
+        for (index, layer) in hidden.iter().enumerate() {
+            let input = if index == 0 { &*embedding } else { &from[..windows * layer.inputs] };
+            layer.dense_relu(input, windows, layer.inputs, reserve(to, windows * layer.outputs));
+            std::mem::swap(from, to);
+        }
+        let input = if hidden.is_empty() { &*embedding } else { &from[..windows * output.inputs] };
         output.multiply(input, output.inputs, windows, output.inputs, logits);
         add_bias(logits, &output.bias);
     }

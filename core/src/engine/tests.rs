@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model_file::Model;
-use crate::weights::{BATCH_NORM_EPSILON, NUM_MODULES};
+use crate::weights::{Architecture, BATCH_NORM_EPSILON, NUM_MODULES};
 
 /// Owned copy of a [`WindowResult`].
 #[derive(Debug, Clone, PartialEq)]
@@ -118,8 +118,8 @@ fn assert_close(a: &[Result], b: &[Result]) {
 
 #[test]
 fn plain_windows_equal_the_definition() {
-    for (hidden, kernel) in [(None, 1), (Some(24), 3)] {
-        let model = test_model(hidden, kernel);
+    let with_projector = Architecture { projector_hidden: Some(7), ..Architecture::scaled(1.0 / 16.0, 3, Some(24), 5) };
+    for model in [test_model(None, 1), test_model(Some(24), 3), Model::random(with_projector, 0)] {
         let waveform = signal(2 * WINDOW_SAMPLES);
         for threads in [1, 2] {
             let engine = CpuEngine::new(&model, threads).expect("valid");

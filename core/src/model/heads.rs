@@ -16,11 +16,15 @@ pub struct LabelPredictorConfig {
     pub num_tags: usize,
     /// Hidden units; `None` for a single fully connected layer (the supervised reference of table 3.1).
     pub hidden: Option<usize>,
+    /// Hidden units of stage 1's projector, where it is in front of the head.
+    pub projector_hidden: Option<usize>,
 }
 
 /// Figure 3.1, right: fully connected layers from the embedding to one logit per tag, ReLU between them.
 #[derive(Module, Debug)]
 pub struct LabelPredictor {
+    /// The projector's first layer, where it is in front of the head; its second is part of the next layer here.
+    pub projector: Option<Linear>,
     /// The hidden layer, where there is one.
     pub hidden: Option<Linear>,
     /// The layer that gives the logits.
@@ -30,9 +34,11 @@ pub struct LabelPredictor {
 impl LabelPredictorConfig {
     /// Initializes a [`LabelPredictor`].
     pub fn init(&self, device: &Device) -> LabelPredictor {
-        let input = self.hidden.unwrap_or(self.embedding_len);
+        let projected = self.projector_hidden.unwrap_or(self.embedding_len);
+        let input = self.hidden.unwrap_or(projected);
         LabelPredictor {
-            hidden: self.hidden.map(|hidden| LinearConfig::new(self.embedding_len, hidden).init(device)),
+            projector: self.projector_hidden.map(|units| LinearConfig::new(self.embedding_len, units).init(device)),
+            hidden: self.hidden.map(|hidden| LinearConfig::new(projected, hidden).init(device)),
             output: LinearConfig::new(input, self.num_tags).init(device),
         }
     }
@@ -46,10 +52,7 @@ impl LabelPredictor {
     /// - `embedding`: `[batch, embedding_len]`
     /// - logits: `[batch, num_tags]`
     pub fn forward(&self, embedding: Tensor<2>) -> Tensor<2> {
-        let hidden = match &self.hidden {
-            Some(layer) => relu(layer.forward(embedding)),
-            None => embedding,
-        };
+        let hidden = self.projector.iter().chain(&self.hidden).fold(embedding, |x, layer| relu(layer.forward(x)));
         self.output.forward(hidden)
     }
 }

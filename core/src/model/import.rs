@@ -132,6 +132,7 @@ pub fn read(path: &Path) -> Result<(Architecture, Weights), ImportError> {
         widths,
         last_kernel,
         head_hidden: (head.len() == 2).then(|| head[0].bias.len()),
+        projector_hidden: None,
         num_tags: last.bias.len(),
     };
     architecture.validate().map_err(|reason| ImportError::Format { path: path.display().to_string(), reason })?;

@@ -45,7 +45,8 @@ impl Tagger {
     /// A tagger with random parameters; [`Device::seed`] fixes them.
     pub fn new(architecture: &Architecture, device: &Device) -> Self {
         let head = LabelPredictorConfig::new(architecture.embedding_len(), architecture.num_tags)
-            .with_hidden(architecture.head_hidden);
+            .with_hidden(architecture.head_hidden)
+            .with_projector_hidden(architecture.projector_hidden);
         Self { feature_extractor: SampleCnnConfig::from(architecture).init(device), label_predictor: head.init(device) }
     }
 
@@ -68,7 +69,8 @@ impl Tagger {
             module.batch_norm.running_var = RunningState::new(tensor(&from.running_var, [channels_out], device));
         }
         let head = &mut tagger.label_predictor;
-        let layers: Vec<&mut Linear> = head.hidden.iter_mut().chain([&mut head.output]).collect();
+        let hidden = head.projector.iter_mut().chain(&mut head.hidden);
+        let layers: Vec<&mut Linear> = hidden.chain([&mut head.output]).collect();
         assert_eq!(weights.head.len(), layers.len(), "number of layers of the head");
         for (layer, from) in layers.into_iter().zip(&weights.head) {
             let [inputs, outputs] = layer.weight.dims();
@@ -91,7 +93,8 @@ impl Tagger {
                 running_var: values(module.batch_norm.running_var.value_sync()),
             }
         });
-        let head = self.label_predictor.hidden.iter().chain([&self.label_predictor.output]).map(|layer| {
+        let LabelPredictor { projector, hidden, output } = &self.label_predictor;
+        let head = projector.iter().chain(hidden).chain([output]).map(|layer| {
             let [inputs, outputs] = layer.weight.dims();
             LinearWeights {
                 weight: transposed(&values(layer.weight.val()), inputs, outputs),

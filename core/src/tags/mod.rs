@@ -4,19 +4,26 @@
 //! logits [num_tags] -> sigmoid -> Taggram [num_windows, num_tags] -+-> clip_probabilities [num_tags] -> top
 //! samples -> SilenceGate: was there anything to hear? -------------+-> segments with hysteresis in seconds
 //!                                                                  +-> downsampled, for a line on a screen
+//!                                                                  +-> verdict: synonyms joined, and where in the track
 //! ```
 //!
 //! Nothing here fails on numbers: a probability that is not a number is below every threshold. Only a
 //! [`TagVocabulary`] can be refused.
 
+mod calibration;
 mod clip;
 mod segments;
 mod silence;
+mod synonyms;
 mod taggram;
+mod verdict;
 mod vocabulary;
 
+pub use calibration::{Calibration, MIN_POSITIVES, MIN_REPORTED, OutOfReach, Point, TagCalibration};
 pub use clip::{ClipProbabilities, TagConfidence, sigmoid, top};
 pub use segments::{Hysteresis, Segment};
 pub use silence::{SILENCE_PEAK, SilenceGate};
+pub use synonyms::{Group, are_opposites};
 pub use taggram::{Taggram, Window};
+pub use verdict::{Heard, verdict};
 pub use vocabulary::{TagVocabulary, VocabularyError};

@@ -46,6 +46,23 @@ impl Taggram {
         self.silent.push(silent);
     }
 
+    /// What [`probabilities`](Self::probabilities) and [`silent`](Self::silent) gave, put together again; `None` if the
+    /// lengths do not agree.
+    pub fn from_parts(num_tags: usize, hop: Hop, probabilities: Vec<f32>, silent: Vec<bool>) -> Option<Self> {
+        let agree = silent.len().checked_mul(num_tags) == Some(probabilities.len());
+        agree.then_some(Self { num_tags, hop, probabilities, silent })
+    }
+
+    /// Every window's probabilities, `[num_windows, num_tags]`, zeros where a window is silent.
+    pub fn probabilities(&self) -> &[f32] {
+        &self.probabilities
+    }
+
+    /// Whether each window is silent, `[num_windows]`.
+    pub fn silent(&self) -> &[bool] {
+        &self.silent
+    }
+
     /// Number of windows.
     pub fn num_windows(&self) -> usize {
         self.silent.len()
@@ -170,6 +187,16 @@ mod tests {
         let spans: Vec<_> = taggram.windows().map(|window| (window.start_s, window.end_s)).collect();
         let window_secs = 59_049.0 / 22_050.0;
         assert_eq!(spans, [(0.0, window_secs), (window_secs, 2.0 * window_secs)]);
+    }
+
+    #[test]
+    fn parts_make_the_whole_again_and_must_agree() {
+        let taggram = taggram(Hop::DEFAULT, &[Some(0.25), None]);
+        let (probabilities, silent) = (taggram.probabilities().to_vec(), taggram.silent().to_vec());
+        let again = Taggram::from_parts(1, Hop::DEFAULT, probabilities.clone(), silent.clone()).expect("agree");
+        assert_eq!((again.probabilities(), again.silent()), (taggram.probabilities(), taggram.silent()));
+        assert!(Taggram::from_parts(2, Hop::DEFAULT, probabilities, silent).is_none());
+        assert!(Taggram::from_parts(usize::MAX, Hop::DEFAULT, vec![0.0], vec![true, true]).is_none());
     }
 
     #[test]

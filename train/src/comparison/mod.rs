@@ -55,6 +55,14 @@ pub struct ReportArgs {
     pub tags: Tags,
 }
 
+impl ReportArgs {
+    /// A report on `results` in the folder `out`, everything else by default.
+    pub fn new(results: Vec<PathBuf>, out: PathBuf) -> Self {
+        let [baseline, supervised] = ["baseline", "supervised"].map(str::to_owned);
+        Self { results, out, baseline, supervised, level: Level::Clip, tags: Tags::Frequent }
+    }
+}
+
 /// One of the two measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Measure {

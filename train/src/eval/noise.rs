@@ -61,6 +61,12 @@ pub struct NoiseArgs {
 }
 
 impl NoiseArgs {
+    /// Each of these noises at the thesis' ratios, one noise in a window.
+    pub fn of(noise: Vec<NamedFolder>) -> Self {
+        let snr = [Snr::Clean].into_iter().chain([10.0, 5.0, 0.0, -5.0, -10.0].map(Snr::Db)).collect();
+        Self { noise, noise_list: Vec::new(), snr, num_noises: 1, seed: 1, tsne: None }
+    }
+
     /// Checks what the types of the arguments cannot.
     ///
     /// # Errors

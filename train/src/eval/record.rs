@@ -19,7 +19,7 @@ use super::{Scores, heard, score_mixtures};
 use crate::data::clips::Clip;
 use crate::data::items::Split;
 use crate::progress::Progress;
-use crate::{dataset, export, rng, weights};
+use crate::{rng, run, weights};
 
 /// Version of the record that this build writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -191,7 +191,7 @@ impl ModelIdentity {
             method: method.or(found).unwrap_or(&model.metadata.name).to_owned(),
             seed: identity["seed"].as_u64(),
             weights: blake3::hash(&weights::to_bytes(&model.weights)).to_hex().to_string(),
-            num_parameters: export::num_parameters(model),
+            num_parameters: weights::num_parameters(model),
         }
     }
 }
@@ -288,7 +288,7 @@ pub fn evaluate(
             secs,
         },
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        commit: dataset::commit(),
+        commit: run::commit(),
     };
     Ok((record, scores.swap_remove(0)))
 }

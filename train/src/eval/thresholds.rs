@@ -1,5 +1,6 @@
-//! The decision threshold of each tag, chosen without looking at the test split.
+//! The decision threshold of each tag, chosen without looking at the test split, and what other thresholds are worth.
 
+use earmark_core::tags::{Calibration, TagCalibration};
 use serde::{Deserialize, Serialize};
 
 /// Positives that a tag needs in the validation split for its threshold to be chosen there.
@@ -61,6 +62,20 @@ pub fn choose(validation: &[(f32, bool)], teacher: &[(f32, bool)]) -> (f32, Choi
     }
 }
 
+/// What thresholds are worth on the clips of `split`: `clip_probabilities` and `tag_targets` are `[num_clips, num_tags]`.
+pub fn calibrate(split: &str, num_tags: usize, clip_probabilities: &[f32], tag_targets: &[bool]) -> Calibration {
+    debug_assert_eq!(clip_probabilities.len(), tag_targets.len());
+    let column = |tag: usize| {
+        let probabilities = clip_probabilities.iter().skip(tag).step_by(num_tags);
+        probabilities.copied().zip(tag_targets.iter().skip(tag).step_by(num_tags).copied())
+    };
+    Calibration {
+        split: split.to_owned(),
+        num_clips: (clip_probabilities.len() / num_tags.max(1)) as u32,
+        tags: (0..num_tags).map(|tag| TagCalibration::measure(column(tag))).collect(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,5 +108,14 @@ mod tests {
         assert_eq!(choose(&validation, &[(0.2, false)]), (DEFAULT_THRESHOLD, Choice::Default));
         let enough = [(0.9, true), (0.8, true), (0.7, true), (0.1, false)];
         assert_eq!(choose(&enough, &teacher), (0.4, Choice::ValidationF1));
+    }
+
+    #[test]
+    fn each_tag_is_calibrated_on_its_own_column() {
+        let calibration = calibrate("valid", 2, &[0.9, 0.1, 0.2, 0.8], &[true, false, false, false]);
+        assert_eq!((calibration.num_clips, calibration.tags.len()), (2, 2));
+        assert_eq!((calibration.tags[0].positives, calibration.tags[1].positives), (1, 0));
+        assert_eq!(calibration.tags[0].points.len(), 1);
+        assert!(calibration.tags[1].points.is_empty());
     }
 }

@@ -14,53 +14,40 @@ use anyhow::{Context, Result, bail};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use earmark_core::WINDOW_SAMPLES;
-use earmark_core::adapt::{Adversarial, DatHealth, DatNetworks, Supervision, dat_gradients};
+use earmark_core::adapt::{Adversarial, DatHealth, Supervision, dat_gradients, take_gradients};
 use earmark_core::engine::CpuEngine;
-use earmark_core::model::{SampleCnnConfig, Tagger};
 use earmark_core::weights::{Architecture, Weights};
 use serde_json::json;
 
 use super::clock::Clock;
-use super::supervised::{
-    BEST_FILE, NEWEST_FILE, State, SupervisedData, Validation, measure, read_weights, validate_weights,
-};
+use super::networks::{load_domain_classifier, load_feature_extractor, load_projector, tagger_weights, untrained_dat};
+use super::validation::{Course, Validation, measure, validate_weights};
 use super::{
-    NETWORK_FILE, OPTIMISER_FILE, Outcome, adam, dc, fe, network_from_bytes, network_to_bytes, optimiser_from_bytes,
-    optimiser_to_bytes,
+    NETWORK_FILE, OPTIMISER_FILE, Outcome, adam, learning_rate, network_from_bytes, network_to_bytes,
+    optimiser_from_bytes, optimiser_to_bytes,
 };
-use crate::config::{Adversary, Config, Method};
+use crate::config::{Adversary, Config, Decay};
 use crate::data::batches::prefetch;
-use crate::data::domains::{DomainSource, Noise};
+use crate::dataset::{DatData, SupervisedData};
 use crate::progress::Progress;
 use crate::run::RunFolder;
-use crate::{eval, export, rng, weights};
-
-/// The name of the stage in a run's identity.
-pub const STAGE: &str = "dat";
+use crate::{eval, rng, weights};
 
 /// Signal-to-noise ratios of validation (thesis, section 4.1.3).
 const VALIDATION_SNR_DB: [i32; 5] = [10, 5, 0, -5, -10];
 
+/// The domain classifier's optimiser in a checkpoint.
+const ADVERSARY_FILE: &str = "adversary.bpk";
+
 /// Below this spread of the embedding every window looks the same.
 const COLLAPSED: f64 = 1e-6;
-
-/// What the stage learns from and is measured on.
-#[derive(Debug)]
-pub struct DatData {
-    /// Training batches.
-    pub train: Arc<DomainSource>,
-    /// Clips and tags of validation, and the labels that thresholds are chosen on.
-    pub supervised: SupervisedData,
-    /// Noise of validation.
-    pub valid_noise: Noise,
-}
 
 /// Where the networks come from.
 #[derive(Clone, Debug)]
 pub struct Start {
-    /// See [`fe::load`].
+    /// See [`load_feature_extractor`].
     pub feature_extractor: PathBuf,
-    /// See [`dc::load`]; the proposed method needs it.
+    /// See [`load_domain_classifier`]; the proposed method needs it.
     pub domain_classifier: Option<PathBuf>,
 }
 
@@ -85,71 +72,83 @@ pub fn train(
     let steps_per_epoch = data.train.steps_per_epoch();
     let total_steps = (stage.epochs * steps_per_epoch) as u64;
 
-    let (mut networks, mut optimiser) = (untrained(config, &architecture, &device), adam(0.0));
-    let (mut best_weights, mut newest_weights) = (None, None);
-    let mut state = State::default();
-    if let Some(checkpoint) = run.newest_checkpoint()? {
+    let (mut networks, mut optimiser) = (untrained_dat(config, &architecture, &device), adam(0.0));
+    let mut adversary_optimiser = adam(0.0);
+    let checkpoint = run.newest_checkpoint()?;
+    if let Some(checkpoint) = &checkpoint {
         networks = network_from_bytes(networks, checkpoint.required(NETWORK_FILE)?)?;
         optimiser = optimiser_from_bytes(optimiser, checkpoint.required(OPTIMISER_FILE)?)?;
-        best_weights = read_weights(&checkpoint, BEST_FILE, &architecture)?;
-        newest_weights = read_weights(&checkpoint, NEWEST_FILE, &architecture)?;
-        state = checkpoint.state()?;
+        adversary_optimiser = optimiser_from_bytes(adversary_optimiser, checkpoint.required(ADVERSARY_FILE)?)?;
     } else {
-        networks.feature_extractor = fe::load(&start.feature_extractor, config, &device)?;
+        networks.feature_extractor = load_feature_extractor(&start.feature_extractor, config, &device)?;
+        networks.projector = load_projector(&start.feature_extractor, config, &device)?;
         if let Some(classifier) = &mut networks.domain_classifier {
             let needed = "the proposed method needs a trained domain classifier; train one with --stage dc";
             let path = start.domain_classifier.as_deref().context(needed)?;
-            *classifier = dc::load(path, config, &device)?;
+            *classifier = load_domain_classifier(path, config, &device)?;
         }
     }
+    let average = (stage.ema_decay > 0.0).then(|| tagger_weights(&networks));
+    let mut course = Course::new(checkpoint.as_ref(), &architecture, average)?;
     if stage.domain_classifier == Adversary::Freeze {
         networks.domain_classifier = networks.domain_classifier.map(Module::freeze);
     }
-    let mut log = run.metrics_log(state.step)?;
+    let place = &course.state.place;
+    let mut log = run.metrics_log(place.step)?;
     let bar = progress.bar("training dat", total_steps);
-    bar.set_position(state.step);
-    let mut clock = Clock::new(state.elapsed_secs, state.step);
+    bar.set_position(place.step);
+    let mut clock = Clock::new(place.elapsed_secs, place.step);
+    let mut step = place.step;
 
     let batches = Arc::clone(&data.train);
     let make = move |epoch, step| batches.batch(epoch, step);
-    let from = (state.epoch, state.step_in_epoch);
-    for (epoch, step_in_epoch, batch) in prefetch(make, steps_per_epoch, stage.epochs, from) {
+    for (epoch, step_in_epoch, batch) in prefetch(make, steps_per_epoch, stage.epochs, place.next()) {
         // Forward, backward, update.
         let windows = |samples, size| tensor(samples, [size, WINDOW_SAMPLES], &device);
         let tags = |targets, size| tensor(targets, [size, data.supervised.tags.len()], &device);
         let source_size = batch.source.size;
         let target_size = batch.target.as_ref().map_or(0, |target| target.size);
         let target = batch.target.map(|target| windows(target.samples, target.size));
-        let alpha = stage.alpha.at(state.step, total_steps);
+        let alpha = stage.alpha.at(step, total_steps);
         let supervision = match (target, batch.target_tags) {
             (None, _) => Supervision::Source,
             (Some(target), Some(targets)) => Supervision::Both { target, target_tags: tags(targets, target_size) },
             (Some(target), None) => Supervision::Adversarial(Adversarial { target, reversal: alpha * stage.lambda }),
         };
-        let (gradients, health) = dat_gradients(
+        let (mut gradients, health) = dat_gradients(
             &networks,
             windows(batch.source.samples, source_size),
             tags(batch.source_tags, source_size),
             supervision,
             stage.batch_statistics,
         );
-        networks = optimiser.step(stage.learning_rate, networks, gradients);
+        let decay = match stage.decay {
+            Decay::None => 1.0,
+            Decay::Cosine => learning_rate(1.0, step, 0, total_steps),
+        };
+        if let Some(classifier) = networks.domain_classifier.take() {
+            let gradients = take_gradients(&classifier, &mut gradients);
+            let rate = decay * stage.domain_learning_rate.unwrap_or(stage.learning_rate);
+            networks.domain_classifier = Some(adversary_optimiser.step(rate, classifier, gradients));
+        }
+        let rate = decay * stage.learning_rate;
+        networks = optimiser.step(rate, networks, gradients);
 
-        state.step += 1;
-        (state.epoch, state.step_in_epoch) =
-            if step_in_epoch + 1 == steps_per_epoch { (epoch + 1, 0) } else { (epoch, step_in_epoch + 1) };
-        check(&health, state.step, config)?;
+        course.stepped(|| tagger_weights(&networks), stage.ema_decay, step);
+        course.state.place.advance(epoch, step_in_epoch, steps_per_epoch);
+        step = course.state.place.step;
+        check(&health, step, config)?;
         let snr = data.train.snr.at(epoch);
         log.write(&json!({
-            "event": "step", "step": state.step, "epoch": epoch + 1, "label_loss": health.label_loss,
+            "event": "step", "step": step, "epoch": epoch + 1, "label_loss": health.label_loss,
             "domain_loss": health.adversary.map(|adversary| adversary.domain_loss),
             "domain_accuracy": health.adversary.map(|adversary| adversary.domain_accuracy),
             "gradient_ratio": health.adversary.and_then(|adversary| adversary.gradient_ratio),
             "embedding_spread": health.embedding_spread,
-            "alpha": alpha, "lambda": stage.lambda, "snr_db": [snr.start(), snr.end()],
+            "alpha": alpha, "lambda": stage.lambda, "learning_rate": rate, "snr_db": [snr.start(), snr.end()],
         }))?;
-        clock.stepped(source_size + target_size, state.step);
-        bar.set_position(state.step);
+        clock.stepped(source_size + target_size, step);
+        bar.set_position(step);
         bar.set_message(format!(
             "epoch {}/{} {} {}",
             epoch + 1,
@@ -158,52 +157,44 @@ pub fn train(
             clock.text(total_steps)
         ));
 
-        // Validation, at the end of an epoch.
-        let epoch_done = state.step_in_epoch == 0;
-        let validate =
-            epoch_done && (state.epoch.is_multiple_of(stage.validate_every_epochs) || state.epoch == stage.epochs);
+        let validate = course.state.place.is_due(stage.validate_every_epochs, stage.epochs);
         if validate {
-            let candidate = tagger(&networks).to_weights();
-            let (found, by_snr) = validate_under_noise(&architecture, &candidate, config, data, state.epoch)?;
+            let candidate = course.candidate(|| tagger_weights(&networks));
+            let (found, by_snr) = validate_under_noise(&architecture, &candidate, config, data, epoch + 1)?;
+            let metrics = found.metrics.clone();
             log.write(&json!({
-                "event": "validation", "step": state.step, "epoch": state.epoch, "score": found.score,
-                "roc_auc_macro": found.metrics.roc_auc_macro,
-                "average_precision_macro": found.metrics.average_precision_macro,
-                "num_tags": found.metrics.num_tags, "noisy": by_snr,
+                "event": "validation", "step": step, "epoch": epoch + 1, "score": found.score,
+                "roc_auc_macro": metrics.roc_auc_macro, "average_precision_macro": metrics.average_precision_macro,
+                "num_tags": metrics.num_tags, "noisy": by_snr,
             }))?;
-            let better = state.best.as_ref().is_none_or(|best| found.score > best.score);
+            let better = course.keep(found, candidate);
             let line = format!(
-                "epoch {}/{} step {} {} validation, clean: ROC-AUC {:.4} AP {:.4}{}",
-                state.epoch,
+                "epoch {}/{} step {step} {} validation, clean: ROC-AUC {:.4} AP {:.4}{}",
+                epoch + 1,
                 stage.epochs,
-                state.step,
                 summary(&health),
-                found.metrics.roc_auc_macro,
-                found.metrics.average_precision_macro,
+                metrics.roc_auc_macro,
+                metrics.average_precision_macro,
                 if better { " (best)" } else { "" },
             );
             progress.line(&bar, &line);
-            if better {
-                state.best = Some(found.clone());
-                best_weights = Some(candidate.clone());
-            }
-            state.newest = Some(found);
-            newest_weights = Some(candidate);
             clock.skip();
         }
 
         // Checkpoint: after each validation, every so many steps, and when asked to stop.
         let stopping = stop.load(Ordering::Relaxed);
-        let due = stage.checkpoint_every_steps > 0 && state.step.is_multiple_of(stage.checkpoint_every_steps);
+        let due = stage.checkpoint_every_steps > 0 && step.is_multiple_of(stage.checkpoint_every_steps);
         if validate || due || stopping {
-            state.elapsed_secs = clock.elapsed_secs();
-            let mut files =
-                vec![(NETWORK_FILE, network_to_bytes(&networks)?), (OPTIMISER_FILE, optimiser_to_bytes(&optimiser)?)];
-            files.extend(best_weights.as_ref().map(|best| (BEST_FILE, weights::to_bytes(best))));
-            files.extend(newest_weights.as_ref().map(|newest| (NEWEST_FILE, weights::to_bytes(newest))));
-            run.save_checkpoint(state.step, &state, &files)?;
+            course.state.place.elapsed_secs = clock.elapsed_secs();
+            let own = [
+                (NETWORK_FILE, network_to_bytes(&networks)?),
+                (OPTIMISER_FILE, optimiser_to_bytes(&optimiser)?),
+                (ADVERSARY_FILE, optimiser_to_bytes(&adversary_optimiser)?),
+            ];
+            let files: Vec<_> = own.into_iter().chain(course.files()).collect();
+            run.save_checkpoint(step, &course.state, &files)?;
         }
-        if stopping && state.step < total_steps {
+        if stopping && step < total_steps {
             bar.abandon();
             return Ok(Outcome::Interrupted);
         }
@@ -212,25 +203,8 @@ pub fn train(
     Ok(Outcome::Finished)
 }
 
-/// Networks of the right shapes; of their numbers only the label predictor's are used, which starts from the seed.
-fn untrained(config: &Config, architecture: &Architecture, device: &Device) -> DatNetworks {
-    let initial = weights::initial(architecture, &mut rng::stream(config.seed, "initial weights", 0, 0));
-    let proposed = config.dat.method == Method::Proposed;
-    DatNetworks {
-        feature_extractor: SampleCnnConfig::from(architecture).init(device),
-        projector: None,
-        label_predictor: Tagger::from_weights(architecture, &initial, device).label_predictor,
-        domain_classifier: proposed.then(|| dc::classifier(config, device)),
-    }
-}
-
 fn tensor(values: Vec<f32>, shape: [usize; 2], device: &Device) -> Tensor<2> {
     Tensor::from_data(TensorData::new(values, shape), device)
-}
-
-/// What inference needs of the networks.
-fn tagger(networks: &DatNetworks) -> Tagger {
-    Tagger { feature_extractor: networks.feature_extractor.clone(), label_predictor: networks.label_predictor.clone() }
 }
 
 /// Stops a run that is not worth going on, and says what to change.
@@ -272,7 +246,7 @@ fn validate_under_noise(
 ) -> Result<(Validation, Vec<serde_json::Value>)> {
     let SupervisedData { valid, tags, .. } = &data.supervised;
     let mut clean = validate_weights(architecture, weights, config, &data.supervised, epoch)?;
-    let model = export::untrained_model(architecture, weights.clone(), tags.clone());
+    let model = weights::untrained_model(architecture, weights.clone(), tags.clone());
     let engine = CpuEngine::new(&model, 1)?;
     let (mut sum, mut by_snr) = (clean.score, Vec::new());
     for snr_db in VALIDATION_SNR_DB {
@@ -291,15 +265,4 @@ fn validate_under_noise(
     }
     clean.score = sum / (1 + VALIDATION_SNR_DB.len()) as f64;
     Ok((clean, by_snr))
-}
-
-/// The networks of a run's newest checkpoint, domain classifier included.
-///
-/// # Errors
-/// If there is none yet or it cannot be read.
-pub fn networks(run: &RunFolder, device: &Device) -> Result<DatNetworks> {
-    let checkpoint = run.newest_checkpoint()?;
-    let checkpoint = checkpoint.with_context(|| format!("{}: no checkpoint yet; train on", run.path().display()))?;
-    let architecture = run.config().architecture(run.identity()?.tags.len());
-    network_from_bytes(untrained(run.config(), &architecture, device), checkpoint.required(NETWORK_FILE)?)
 }

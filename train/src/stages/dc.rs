@@ -10,18 +10,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use earmark_core::WINDOW_SAMPLES;
 use earmark_core::adapt::{Domain, domain_accuracy, domain_loss};
-use earmark_core::model::{DomainClassifier, DomainClassifierConfig, SampleCnn, SampleCnnConfig};
 use serde_json::json;
 
 use super::clock::Clock;
+use super::networks::{DcNetworks, load_feature_extractor, load_projector};
 use super::{
-    NETWORK_FILE, OPTIMISER_FILE, Outcome, Place, adam, fe, network_from_bytes, network_to_bytes, optimiser_from_bytes,
+    NETWORK_FILE, OPTIMISER_FILE, Outcome, Place, adam, network_from_bytes, network_to_bytes, optimiser_from_bytes,
     optimiser_to_bytes,
 };
 use crate::config::Config;
@@ -29,42 +29,8 @@ use crate::data::batches::prefetch;
 use crate::data::domains::{DomainBatch, DomainSource};
 use crate::progress::Progress;
 use crate::run::RunFolder;
-use crate::{rng, weights};
 
-/// The name of the stage in a run's identity.
-pub const STAGE: &str = "dc";
-
-/// The stage's networks; the feature extractor is kept with the classifier that was trained on it.
-#[derive(Module, Debug)]
-pub struct DcNetworks {
-    /// As the stage was given it.
-    pub feature_extractor: SampleCnn,
-    /// What the stage trains.
-    pub domain_classifier: DomainClassifier,
-}
-
-impl DcNetworks {
-    fn new(config: &Config, device: &Device) -> Self {
-        Self {
-            feature_extractor: SampleCnnConfig::from(&config.architecture(1)).init(device),
-            domain_classifier: classifier(config, device),
-        }
-    }
-}
-
-/// An untrained domain classifier.
-pub(super) fn classifier(config: &Config, device: &Device) -> DomainClassifier {
-    let rng = &mut rng::stream(config.seed, "initial domain classifier", 0, 0);
-    let shape = DomainClassifierConfig::new()
-        .with_embedding_len(config.architecture(1).embedding_len())
-        .with_hidden(config.dc.hidden);
-    let mut classifier = shape.init(device);
-    weights::start(&mut classifier.hidden, rng, device);
-    weights::start(&mut classifier.output, rng, device);
-    classifier
-}
-
-/// Trains on `device` until all epochs are done or `stop` is raised, on the feature extractor `start` ([`fe::load`]).
+/// Trains on `device` until all epochs are done or `stop` is raised, on the feature extractor `start` ([`load_feature_extractor`]).
 /// Continues from the newest checkpoint of `run` if there is one; `start` is then not read.
 ///
 /// # Errors
@@ -92,10 +58,11 @@ pub fn train(
         optimiser = optimiser_from_bytes(optimiser, checkpoint.required(OPTIMISER_FILE)?)?;
         place = checkpoint.state()?;
     } else {
-        networks.feature_extractor = fe::load(start, config, &device)?;
+        networks.feature_extractor = load_feature_extractor(start, config, &device)?;
+        networks.projector = load_projector(start, config, &device)?;
     }
     // Without autodiff its batch norm uses the running statistics and leaves them alone.
-    let feature_extractor = networks.feature_extractor.valid();
+    let given = networks.valid();
     let mut log = run.metrics_log(place.step)?;
     let bar = progress.bar("training dc", total_steps);
     bar.set_position(place.step);
@@ -106,7 +73,7 @@ pub fn train(
     for (epoch, step_in_epoch, batch) in prefetch(make, steps_per_epoch, stage.epochs, place.next()) {
         let (windows, domains) = both_domains(batch, plain_device);
         let size = domains.len();
-        let embedding = feature_extractor.forward(windows); // [n + m, 512]
+        let embedding = given.embed(windows); // [n + m, 512]
         let logits = networks.domain_classifier.forward(Tensor::from_inner(embedding)); // [n + m, 1]
         let loss = domain_loss(logits.clone(), &domains);
         let gradients = GradientsParams::from_grads(loss.backward(), &networks.domain_classifier);
@@ -154,34 +121,4 @@ fn both_domains(batch: DomainBatch, device: &Device) -> (Tensor<2>, Vec<Domain>)
     let domains = [vec![Domain::Source; batch.source.size], vec![Domain::Target; target.size]].concat();
     let samples = [batch.source.samples, target.samples].concat();
     (Tensor::from_data(TensorData::new(samples, [domains.len(), WINDOW_SAMPLES]), device), domains)
-}
-
-/// The domain classifier that a run of this stage trained.
-///
-/// # Errors
-/// If there is none, or it reads an embedding of another length than `config` makes.
-pub fn load(path: &Path, config: &Config, device: &Device) -> Result<DomainClassifier> {
-    let run = RunFolder::open(path)?;
-    let stage = run.identity()?.stage;
-    if stage != STAGE {
-        bail!("{}: a run of stage {stage}, not of stage {STAGE}", path.display());
-    }
-    let (found, wanted) = (run.config().architecture(1).embedding_len(), config.architecture(1).embedding_len());
-    if found != wanted {
-        bail!(
-            "{}: for embeddings of length {found}, the configuration makes {wanted}; use the same [model]",
-            path.display()
-        );
-    }
-    Ok(networks(&run, device)?.domain_classifier)
-}
-
-/// The networks of a run's newest checkpoint.
-///
-/// # Errors
-/// If there is none yet or it cannot be read.
-pub fn networks(run: &RunFolder, device: &Device) -> Result<DcNetworks> {
-    let checkpoint = run.newest_checkpoint()?;
-    let checkpoint = checkpoint.with_context(|| format!("{}: no checkpoint yet; train on", run.path().display()))?;
-    network_from_bytes(DcNetworks::new(run.config(), device), checkpoint.required(NETWORK_FILE)?)
 }

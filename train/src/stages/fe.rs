@@ -5,58 +5,27 @@
 //! loss = NT-Xent (eq. 3.1) between the crops of a track; half of the tracks are noisy; Adam
 //! ```
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, bail};
-use burn::module::Module;
+use anyhow::{Result, bail};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use earmark_core::WINDOW_SAMPLES;
 use earmark_core::adapt::nt_xent;
-use earmark_core::model::{Projector, ProjectorConfig, SampleCnn, Tagger};
-use earmark_core::model_file::Model;
-use earmark_core::weights::Architecture;
 use serde_json::json;
 
 use super::clock::Clock;
-use super::supervised::{self, Which};
+use super::networks::FeNetworks;
 use super::{
-    NETWORK_FILE, OPTIMISER_FILE, Outcome, Place, adam, dat, dc, network_from_bytes, network_to_bytes,
-    optimiser_from_bytes, optimiser_to_bytes,
+    NETWORK_FILE, OPTIMISER_FILE, Outcome, Place, adam, network_from_bytes, network_to_bytes, optimiser_from_bytes,
+    optimiser_to_bytes,
 };
 use crate::config::Config;
 use crate::data::batches::prefetch;
 use crate::data::domains::PairSource;
 use crate::progress::Progress;
 use crate::run::RunFolder;
-use crate::{rng, weights};
-
-/// The name of the stage in a run's identity.
-pub const STAGE: &str = "fe";
-
-/// What the stage trains.
-#[derive(Module, Debug)]
-struct FeNetworks {
-    feature_extractor: SampleCnn,
-    projector: Projector,
-}
-
-impl FeNetworks {
-    fn new(config: &Config, device: &Device) -> Self {
-        let architecture = config.architecture(1);
-        let rng = &mut rng::stream(config.seed, "initial weights", 0, 0);
-        let len = architecture.embedding_len();
-        let mut projector =
-            ProjectorConfig::new().with_embedding_len(len).with_projection_len(config.fe.projection_len).init(device);
-        let feature_extractor =
-            Tagger::from_weights(&architecture, &weights::initial(&architecture, rng), device).feature_extractor;
-        weights::start(&mut projector.hidden, rng, device);
-        weights::start(&mut projector.output, rng, device);
-        Self { feature_extractor, projector }
-    }
-}
 
 /// Trains on `device` until all epochs are done or `stop` is raised. Continues from the newest checkpoint of `run` if
 /// there is one.
@@ -127,51 +96,4 @@ pub fn train(
     }
     bar.finish_and_clear();
     Ok(Outcome::Finished)
-}
-
-/// A trained feature extractor: of a run of any stage (its best weights where it validates), or of a model file.
-///
-/// # Errors
-/// If there is none, or it has another shape than `config` asks for.
-pub fn load(path: &Path, config: &Config, device: &Device) -> Result<SampleCnn> {
-    let wanted = config.architecture(1);
-    let same = |found: &Architecture| {
-        if (found.widths, found.last_kernel) != (wanted.widths, wanted.last_kernel) {
-            bail!(
-                "{}: a feature extractor of widths {:?} and last kernel {}, the configuration asks for {:?} and {}; \
-                 use the same [model] in both",
-                path.display(),
-                found.widths,
-                found.last_kernel,
-                wanted.widths,
-                wanted.last_kernel
-            );
-        }
-        Ok(())
-    };
-    if path.is_file() {
-        let model = Model::load(path)?;
-        same(&model.metadata.architecture)?;
-        return Ok(Tagger::from_weights(&model.metadata.architecture, &model.weights, device).feature_extractor);
-    }
-    let run = RunFolder::open(path)?;
-    match run.identity()?.stage.as_str() {
-        STAGE => {
-            same(&run.config().architecture(1))?;
-            let checkpoint = run.newest_checkpoint()?;
-            let checkpoint = checkpoint.with_context(|| format!("{}: no checkpoint yet; train on", path.display()))?;
-            let networks = FeNetworks::new(run.config(), device);
-            Ok(network_from_bytes(networks, checkpoint.required(NETWORK_FILE)?)?.feature_extractor)
-        }
-        dc::STAGE => {
-            same(&run.config().architecture(1))?;
-            Ok(dc::networks(&run, device)?.feature_extractor)
-        }
-        "supervised" | dat::STAGE => {
-            let found = supervised::validated(&run, Which::Best)?;
-            same(&found.architecture)?;
-            Ok(Tagger::from_weights(&found.architecture, &found.weights, device).feature_extractor)
-        }
-        other => bail!("{}: a run of stage {other}, which this version does not know", path.display()),
-    }
 }

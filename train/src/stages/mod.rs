@@ -7,9 +7,11 @@ mod clock;
 pub mod dat;
 pub mod dc;
 pub mod fe;
+pub mod networks;
 mod optimiser;
 mod schedule;
 pub mod supervised;
+pub mod validation;
 
 pub use optimiser::{adam, optimiser_from_bytes, optimiser_to_bytes};
 pub use schedule::learning_rate;
@@ -54,7 +56,7 @@ pub fn network_from_bytes<M: Module>(network: M, bytes: Vec<u8>) -> Result<M> {
         .map_err(|error| anyhow!("network of the checkpoint: {error}"))
 }
 
-/// Place in a run of stage 1 or 2; with the networks and the optimiser, all that a resumed run needs.
+/// Place in a run; with the networks and the optimiser, all that a resumed run of stage 1 or 2 needs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Place {
     /// Steps done.
@@ -80,7 +82,7 @@ impl Place {
             if step_in_epoch + 1 == steps_per_epoch { (epoch + 1, 0) } else { (epoch, step_in_epoch + 1) };
     }
 
-    /// Whether a checkpoint is due: every so many epochs, and after the last.
+    /// Whether an epoch has just ended after which something is due: every so many epochs, and after the last.
     fn is_due(&self, every_epochs: usize, epochs: usize) -> bool {
         self.step_in_epoch == 0 && (self.epoch.is_multiple_of(every_epochs) || self.epoch == epochs)
     }
