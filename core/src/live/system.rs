@@ -24,6 +24,9 @@ use crate::audio::MAX_CHANNELS;
 /// How long a server may take to open a stream.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often a server is asked, two seconds each, before the system is taken to have none.
+const CONNECT_ATTEMPTS: usize = 3;
+
 /// Buffers to ask for, in milliseconds, by patience. Small ones are what PipeWire serves without loss; a PulseAudio server
 /// has no room for more than one of them and needs the last.
 const BUFFER_MS: [u32; 3] = [21, 100, 300];
@@ -63,7 +66,7 @@ impl SystemHost {
         act: impl FnOnce(&cpal::Host, &mut HashMap<String, bool>) -> Result<R, cpal::Error>,
     ) -> Result<R, cpal::Error> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let host = known.server.take().unwrap_or_else(cpal::default_host);
+        let host = known.server.take().unwrap_or_else(connect);
         let result = act(&host, &mut known.works);
         // A server that could be reached is asked again; where there was none, one may have been started since.
         if result.is_ok() && is_pulse(&host) {
@@ -71,6 +74,14 @@ impl SystemHost {
         }
         result
     }
+}
+
+/// The system's sound. A server that is there is asked more than once: on a busy machine the first answer may come too late,
+/// and what there is without it is not what the user listens to.
+fn connect() -> cpal::Host {
+    let server = cpal::available_hosts().into_iter().find(|id| id.to_string().eq_ignore_ascii_case(PULSE));
+    let asked = server.and_then(|id| (0..CONNECT_ATTEMPTS).find_map(|_| cpal::host_from_id(id).ok()));
+    asked.unwrap_or_else(cpal::default_host)
 }
 
 fn is_pulse(host: &cpal::Host) -> bool {
