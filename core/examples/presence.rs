@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use earmark_core::audio::{AudioStream, TonalityMeter};
 use earmark_core::engine::{CpuEngine, Engine, Hop};
 use earmark_core::model_file::Model;
-use earmark_core::tags::{Heard, Presence, SilenceGate, sigmoid};
+use earmark_core::tags::{Audible, Presence, SilenceGate, sigmoid};
 use earmark_core::{SAMPLE_RATE_HZ, WINDOW_SAMPLES};
 
 /// Time at the begin of a file that does not count.
@@ -75,7 +75,7 @@ fn hear(file: &Path, engine: &CpuEngine, thresholds: &[f32], counts: &mut Counts
                     let heard = presence.push(at_s, is_silent, tonality.take(), surest);
                     if at_s >= SETTLING_SECS && !is_silent {
                         counts.windows += 1;
-                        counts.music += u64::from(heard == Heard::Music);
+                        counts.music += u64::from(heard == Audible::Music);
                         let certain = window.logits.iter().zip(thresholds).any(|(&logit, &t)| sigmoid(logit) >= t);
                         counts.certain += u64::from(certain);
                     }

@@ -10,7 +10,7 @@
 use super::session::rounded;
 use crate::audio::{AudioError, Resampler, TonalityMeter};
 use crate::engine::{Engine, EngineError, Hop, WindowResult, WindowStream};
-use crate::tags::{Heard, LineState, Lines, Presence, Segment, SilenceGate, Steady, TagVocabulary, sigmoid};
+use crate::tags::{Audible, LineState, Lines, Presence, Segment, SilenceGate, Steady, TagVocabulary, sigmoid};
 use crate::{SAMPLE_RATE_HZ, WINDOW_SAMPLES};
 
 /// Longest gap over which windows reach, in seconds: they go on where the sound goes on. After a longer one the next
@@ -139,7 +139,7 @@ impl<'e> Hearing<'e> {
             let centre_s = secs(window.start + WINDOW_SAMPLES as u64 / 2);
             let surest = probabilities.iter().copied().fold(0.0, f32::max);
             let heard = presence.push(centre_s, is_silent, tonality.take(), surest);
-            steady.push(probabilities, centre_s, heard == Heard::Music, &mut *ended);
+            steady.push(probabilities, centre_s, heard == Audible::Music, &mut *ended);
             let end_sample = window.start + WINDOW_SAMPLES as u64;
             on_row(Row { end_s: secs(end_sample), end_sample, probabilities: &*probabilities });
         };
@@ -152,7 +152,7 @@ impl<'e> Hearing<'e> {
         self.lines.judge(self.steady.smoothed(), self.steady.certain(), &mut self.line_states);
     }
 
-    pub fn heard(&self) -> Heard {
+    pub fn heard(&self) -> Audible {
         self.presence.heard()
     }
 

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Device;
 use crate::model_file::ModelMetadata;
-use crate::tags::Heard;
+use crate::tags::Audible;
 
 /// What the first line calls itself.
 pub const FORMAT: &str = "earmark-session";
@@ -101,7 +101,7 @@ impl ModelIdentity {
     }
 }
 
-/// [`Heard`] as a word.
+/// [`Audible`] as a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HeardWord {
@@ -115,13 +115,13 @@ pub enum HeardWord {
     Music,
 }
 
-impl From<Heard> for HeardWord {
-    fn from(heard: Heard) -> Self {
+impl From<Audible> for HeardWord {
+    fn from(heard: Audible) -> Self {
         match heard {
-            Heard::Listening => Self::Listening,
-            Heard::Silence => Self::Silence,
-            Heard::NoMusic => Self::NoMusic,
-            Heard::Music => Self::Music,
+            Audible::Listening => Self::Listening,
+            Audible::Silence => Self::Silence,
+            Audible::NoMusic => Self::NoMusic,
+            Audible::Music => Self::Music,
         }
     }
 }

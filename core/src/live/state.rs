@@ -1,7 +1,7 @@
 //! What is published to whoever looks: a screen, a line in a terminal.
 
 use super::Device;
-use crate::tags::{Heard, LineState};
+use crate::tags::{Audible, LineState};
 
 /// What the source does.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -95,7 +95,7 @@ pub struct LiveState {
     /// Its level.
     pub level: Level,
     /// What is heard.
-    pub heard: Heard,
+    pub heard: Audible,
     /// Share of the energy that is tonal, smoothed.
     pub tonality: f32,
     /// How noisy the input is by the model's own domain classifier, 0 to 1. No model carries one yet.

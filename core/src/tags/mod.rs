@@ -23,7 +23,7 @@ mod vocabulary;
 
 pub use clip::{ClipProbabilities, TagConfidence, sigmoid, top};
 pub use groups::{GROUPS, Group, Line, LineState, Lines, Verdict};
-pub use presence::{Heard, Presence};
+pub use presence::{Audible, Presence};
 pub use segments::{Hysteresis, Segment};
 pub use silence::{SILENCE_PEAK, SilenceGate};
 pub use steady::{Steady, Timing};

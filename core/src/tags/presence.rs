@@ -27,7 +27,7 @@ const MAX_STEP_SECS: f64 = 1.0;
 
 /// What is heard at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Heard {
+pub enum Audible {
     /// Not enough yet to say anything: the first window is not full.
     #[default]
     Listening,
@@ -42,7 +42,7 @@ pub enum Heard {
 /// Decides it, row by row. Does not allocate.
 #[derive(Clone, Debug, Default)]
 pub struct Presence {
-    heard: Heard,
+    heard: Audible,
     tonality: f32,
     surest: f32,
     /// How long the signs have spoken against the state.
@@ -58,12 +58,12 @@ impl Presence {
 
     /// Takes a window's signs: its time, whether it is silent, the tonal share of the sound since the last one
     /// ([`crate::audio::TonalityMeter`]; `None` keeps the last) and the probability of its surest tag.
-    pub fn push(&mut self, at_s: f64, is_silent: bool, tonality: Option<f32>, surest: f32) -> Heard {
+    pub fn push(&mut self, at_s: f64, is_silent: bool, tonality: Option<f32>, surest: f32) -> Audible {
         let secs = self.last_s.map_or(0.0, |last_s| (at_s - last_s).clamp(0.0, MAX_STEP_SECS));
         let share = if self.last_s.is_none() { 1.0 } else { (1.0 - (-secs / SMOOTHING_SECS).exp()) as f32 };
         self.last_s = Some(at_s);
         if is_silent {
-            self.heard = Heard::Silence;
+            self.heard = Audible::Silence;
             (self.tonality, self.surest, self.against_secs) = (0.0, 0.0, 0.0);
             return self.heard;
         }
@@ -71,23 +71,23 @@ impl Presence {
         self.tonality += share * (tonality - self.tonality);
         self.surest += share * (surest - self.surest);
         let is_music = match self.heard {
-            Heard::Music => self.tonality >= TONAL_OFF || self.surest >= SURE_OFF,
+            Audible::Music => self.tonality >= TONAL_OFF || self.surest >= SURE_OFF,
             _ => self.tonality >= TONAL_ON || self.surest >= SURE_ON,
         };
         match (self.heard, is_music) {
-            (Heard::Music, true) | (Heard::NoMusic, false) => self.against_secs = 0.0,
-            (Heard::Music, false) => self.after(secs, HOLD_SECS, Heard::NoMusic),
+            (Audible::Music, true) | (Audible::NoMusic, false) => self.against_secs = 0.0,
+            (Audible::Music, false) => self.after(secs, HOLD_SECS, Audible::NoMusic),
             // Nothing was said yet that could flicker; a first window holds 2.7 s.
-            (Heard::Listening, is_music) => self.heard = if is_music { Heard::Music } else { Heard::NoMusic },
+            (Audible::Listening, is_music) => self.heard = if is_music { Audible::Music } else { Audible::NoMusic },
             // Music after a silence need not prove itself as long as music after noise.
-            (Heard::Silence, true) => self.heard = Heard::Music,
-            (Heard::Silence, false) => self.after(secs, ATTACK_SECS, Heard::NoMusic),
-            (Heard::NoMusic, true) => self.after(secs, ATTACK_SECS, Heard::Music),
+            (Audible::Silence, true) => self.heard = Audible::Music,
+            (Audible::Silence, false) => self.after(secs, ATTACK_SECS, Audible::NoMusic),
+            (Audible::NoMusic, true) => self.after(secs, ATTACK_SECS, Audible::Music),
         }
         self.heard
     }
 
-    fn after(&mut self, secs: f64, patience_secs: f64, next: Heard) {
+    fn after(&mut self, secs: f64, patience_secs: f64, next: Audible) {
         self.against_secs += secs;
         if self.against_secs >= patience_secs {
             (self.heard, self.against_secs) = (next, 0.0);
@@ -95,7 +95,7 @@ impl Presence {
     }
 
     /// The state.
-    pub fn heard(&self) -> Heard {
+    pub fn heard(&self) -> Audible {
         self.heard
     }
 
@@ -117,9 +117,9 @@ mod tests {
     use super::*;
 
     /// States over time for a tonality by the second.
-    fn run(hop: f64, secs: f64, tonality: impl Fn(f64) -> Option<f32>) -> Vec<(f64, Heard)> {
+    fn run(hop: f64, secs: f64, tonality: impl Fn(f64) -> Option<f32>) -> Vec<(f64, Audible)> {
         let mut presence = Presence::new();
-        let mut states: Vec<(f64, Heard)> = Vec::new();
+        let mut states: Vec<(f64, Audible)> = Vec::new();
         for index in 0..(secs / hop) as usize {
             let at_s = index as f64 * hop;
             let tonality = tonality(at_s);
@@ -131,7 +131,7 @@ mod tests {
         states
     }
 
-    fn kinds(states: &[(f64, Heard)]) -> Vec<Heard> {
+    fn kinds(states: &[(f64, Audible)]) -> Vec<Audible> {
         states.iter().map(|&(_, heard)| heard).collect()
     }
 
@@ -142,7 +142,7 @@ mod tests {
             t if t < 40.0 => Some(0.005),
             _ => None,
         });
-        assert_eq!(kinds(&states), [Heard::Music, Heard::NoMusic, Heard::Silence]);
+        assert_eq!(kinds(&states), [Audible::Music, Audible::NoMusic, Audible::Silence]);
         // Smoothing from 0.2 down to the limit takes 3.1 s, then the hold.
         assert!((24.0..30.0).contains(&states[1].0), "{states:?}");
         assert!((40.0..40.3).contains(&states[2].0), "silence is certain at once: {states:?}");
@@ -150,10 +150,13 @@ mod tests {
 
     #[test]
     fn a_short_break_is_not_seen_and_a_clap_is_no_music() {
-        assert_eq!(kinds(&run(0.1, 30.0, |t| Some(if (10.0..13.0).contains(&t) { 0.0 } else { 0.1 }))), [Heard::Music]);
+        assert_eq!(
+            kinds(&run(0.1, 30.0, |t| Some(if (10.0..13.0).contains(&t) { 0.0 } else { 0.1 }))),
+            [Audible::Music]
+        );
         assert_eq!(
             kinds(&run(0.1, 30.0, |t| Some(if (10.0..10.5).contains(&t) { 0.1 } else { 0.0 }))),
-            [Heard::NoMusic]
+            [Audible::NoMusic]
         );
     }
 
@@ -161,7 +164,7 @@ mod tests {
     fn a_most_certain_tag_is_music_without_notes() {
         let mut presence = Presence::new();
         let last = (0..40).map(|index| presence.push(f64::from(index) * 0.3, false, Some(0.0), 0.8)).last();
-        assert_eq!(last, Some(Heard::Music));
+        assert_eq!(last, Some(Audible::Music));
     }
 
     proptest! {
@@ -169,7 +172,7 @@ mod tests {
         fn between_music_and_no_music_lies_time(tonality in prop::collection::vec(0.0f32..0.1, 2..300), hop in 0.03f64..0.5) {
             let states = run(hop, (tonality.len() as f64 - 1.0) * hop, |t| Some(tonality[(t / hop + 0.5) as usize]));
             for pair in states.windows(2).skip(1) {
-                let least = if pair[0].1 == Heard::Music { HOLD_SECS } else { ATTACK_SECS };
+                let least = if pair[0].1 == Audible::Music { HOLD_SECS } else { ATTACK_SECS };
                 prop_assert!(pair[1].0 - pair[0].0 >= least - 1e-6, "{:?}", pair);
             }
         }

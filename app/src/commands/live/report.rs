@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use earmark_core::live::{Event, HeardWord, Live, LiveState, NowRecord, Record, SourceChoice, SourceState, TagsRecord};
 use earmark_core::model_file::Model;
-use earmark_core::tags::{Heard, Lines};
+use earmark_core::tags::{Audible, Lines};
 use serde_json::json;
 
 use crate::args::LiveFormat;
@@ -224,7 +224,7 @@ impl Terminal {
             other => return other.message().unwrap_or_else(|| other.word().to_owned()),
         }
         let Some(lines) = &self.lines else { return String::new() };
-        if state.heard != Heard::Music {
+        if state.heard != Audible::Music {
             return words(state.heard.into(), &[]);
         }
         let mut now: Vec<NowRecord> = lines
@@ -295,7 +295,7 @@ mod tests {
             at_s: 83.0,
             source: SourceState::Live,
             level: Level { peak: 0.25, ..Level::default() },
-            heard: Heard::Music,
+            heard: Audible::Music,
             lines: vec![
                 LineState { verdict: Verdict::Yes, confidence: 0.5 },
                 LineState { verdict: Verdict::No, confidence: 0.75 },
@@ -315,8 +315,8 @@ mod tests {
     #[test]
     fn the_line_never_guesses() {
         let said = |state: LiveState| terminal(120).said(&state);
-        assert_eq!(said(LiveState { heard: Heard::NoMusic, ..music() }), "no music heard");
-        assert_eq!(said(LiveState { heard: Heard::Silence, ..music() }), "silence");
+        assert_eq!(said(LiveState { heard: Audible::NoMusic, ..music() }), "no music heard");
+        assert_eq!(said(LiveState { heard: Audible::Silence, ..music() }), "silence");
         assert_eq!(said(LiveState { lines: vec![LineState::default(); 2], ..music() }), "music; no tag is certain");
         let lost = SourceState::Lost { reason: "USB Audio is gone".to_owned() };
         assert_eq!(said(LiveState { source: lost, ..music() }), "USB Audio is gone");
