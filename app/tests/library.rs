@@ -252,10 +252,13 @@ fn a_journal_is_kept_only_for_whoever_goes_on_from_it() {
     assert_eq!(bench.count("out.csv.journal", "started"), 3);
 }
 
-/// Files long enough for a run over them to be met at work.
+/// Files of [`long_library`]: some seconds of work, more than a lock is waited for.
+const LONG_FILES: usize = 40;
+
+/// Files enough for a run over them to be met at work.
 fn long_library() -> Bench {
     let bench = Bench::new();
-    for index in 0..6 {
+    for index in 0..LONG_FILES {
         bench.tone(format!("music/{index}.wav"), 15.0, 300.0 + 10.0 * index as f32);
     }
     bench
@@ -278,7 +281,7 @@ fn an_unfinished_run_keeps_its_output_to_itself() {
     assert!(fresh.err.contains("--resume") && fresh.err.contains("out.csv.journal"), "{fresh:#?}");
     let last = bench.run(&[&LONG[..], &["--out", "out.csv", "--resume"]].concat()).expect(0);
     assert!(last.err.contains("when an earlier run ended without a word"), "{last:#?}");
-    assert!(bench.count("out.csv.journal", "started") <= 7, "one was done, and one was begun twice");
+    assert!(bench.count("out.csv.journal", "started") <= LONG_FILES + 1, "what was done is not begun again");
 }
 
 #[cfg(unix)]
@@ -299,8 +302,8 @@ fn ctrl_c_keeps_what_is_done_and_casts_no_suspicion() {
     let done = bench.count("out.csv.journal", "done");
     let last = bench.run(&[&LONG[..], &["--out", "out.csv", "--resume"]].concat()).expect(0);
     assert!(!last.err.contains("without a word"), "{last:#?}");
-    assert_eq!(bench.count("out.csv.journal", "done"), 6);
-    assert!(done < 6, "the run was too short to be interrupted");
+    assert_eq!(bench.count("out.csv.journal", "done"), LONG_FILES);
+    assert!(done < LONG_FILES, "the run was too short to be interrupted");
 }
 
 /// A file that ends the process which reads it: it needs an ffmpeg, and this one kills its parent. Every attempt is noted.

@@ -529,7 +529,7 @@ impl Held {
 
 /// How long a lock is waited for. A run that was just killed may have been starting a program, which then has the lock for
 /// the moment until it is that program.
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A file opened and locked that is still the one called `path`: another run may have removed it in between.
 fn open_locked(path: &Path, out: &Path) -> Result<File> {
