@@ -145,14 +145,14 @@ impl Id3v2 {
             Field::Mood if version == 4 => (b"TMOO", values.join(separator)),
             field => (b"TXXX", format!("{}\0{}", field.name(), values.join(separator))),
         };
-        self.push_text(id, version, &text);
+        self.push_text(*id, version, &text);
     }
 
     /// Adds a text frame. Texts of ours are plain ASCII, so that any encoding will do: the oldest in 2.3, UTF-8 in 2.4.
-    fn push_text(&mut self, id: &[u8; 4], version: u8, text: &str) {
+    fn push_text(&mut self, id: [u8; 4], version: u8, text: &str) {
         let encoding = if version == 3 { 0 } else { 3 };
         let data = [[encoding].as_slice(), text.as_bytes()].concat();
-        self.frames.push(Frame { id: *id, flags: [0; 2], data });
+        self.frames.push(Frame { id, flags: [0; 2], data });
     }
 
     /// Adds a frame whose data are given.
@@ -375,7 +375,7 @@ pub fn from_v1(v1: &[u8; 128]) -> Result<Id3v2> {
 mod tests {
     use super::*;
 
-    fn frame(id: &[u8; 4], version: u8, data: &[u8]) -> Vec<u8> {
+    fn frame(id: [u8; 4], version: u8, data: &[u8]) -> Vec<u8> {
         let size = if version == 4 { synchsafe_bytes(data.len()) } else { (data.len() as u32).to_be_bytes() };
         [id.as_slice(), &size, &[0, 0], data].concat()
     }
@@ -391,10 +391,10 @@ mod tests {
     #[test]
     fn frames_of_others_keep_their_bytes() {
         for version in [3, 4] {
-            let title = frame(b"TIT2", version, b"\x01\xff\xfe\x2f\x66\x42\x30");
-            let sort = frame(b"TSOP", version, b"\x00Sort");
-            let odd = frame(b"ETCO", version, &[7; 200]);
-            let doubled = frame(b"COMM", version, b"\x00deu\x00Gr\xfc\xdfe");
+            let title = frame(*b"TIT2", version, b"\x01\xff\xfe\x2f\x66\x42\x30");
+            let sort = frame(*b"TSOP", version, b"\x00Sort");
+            let odd = frame(*b"ETCO", version, &[7; 200]);
+            let doubled = frame(*b"COMM", version, b"\x00deu\x00Gr\xfc\xdfe");
             let body = [title, sort, odd, doubled.clone(), doubled, vec![0; 40]].concat();
             let bytes = tag(version, 0, &body);
             assert_eq!(tag_len(&bytes), Some(bytes.len()));
@@ -421,7 +421,7 @@ mod tests {
         assert!(bytes.windows(4).any(|part| part == b"TMOO"));
         assert_eq!(Id3v2::parse(&bytes).expect("valid").get(Field::Genre), values);
 
-        let mut v3 = Id3v2::parse(&tag(3, 0, &frame(b"TIT2", 3, b"\x00x"))).expect("valid");
+        let mut v3 = Id3v2::parse(&tag(3, 0, &frame(*b"TIT2", 3, b"\x00x"))).expect("valid");
         v3.set(Field::Genre, &values);
         v3.set(Field::Mood, &strings(&["Fast", "Loud"]));
         let bytes = v3.encode(Room::Exact).expect("small");
@@ -438,15 +438,15 @@ mod tests {
             let units = std::iter::once(0xfeff).chain(text.encode_utf16());
             std::iter::once(1).chain(units.flat_map(u16::to_le_bytes)).collect()
         };
-        let body = [frame(b"TCON", 3, &utf16("ロック")), frame(b"TXXX", 3, &utf16("mood\0Грусть"))].concat();
+        let body = [frame(*b"TCON", 3, &utf16("ロック")), frame(*b"TXXX", 3, &utf16("mood\0Грусть"))].concat();
         let parsed = Id3v2::parse(&tag(3, 0, &body)).expect("valid");
         assert_eq!(parsed.get(Field::Genre), ["ロック"]);
         assert_eq!(parsed.get(Field::Mood), ["Грусть"]);
         let packed = [b"TCON".as_slice(), &5_u32.to_be_bytes(), &[0, 0x80], b"zzzzz"].concat();
         assert_eq!(Id3v2::parse(&tag(3, 0, &packed)).expect("valid").get(Field::Genre), ["(unreadable)"]);
-        let names = frame(b"TCON", 3, b"\0(Rock)(RX)Metal");
+        let names = frame(*b"TCON", 3, b"\0(Rock)(RX)Metal");
         assert_eq!(Id3v2::parse(&tag(3, 0, &names)).expect("valid").get(Field::Genre), ["Rock", "(RX)", "Metal"]);
-        let numbers = frame(b"TCON", 4, b"\x0317\x00(9)Doom\x0077");
+        let numbers = frame(*b"TCON", 4, b"\x0317\x00(9)Doom\x0077");
         assert_eq!(
             Id3v2::parse(&tag(4, 0, &numbers)).expect("valid").get(Field::Genre),
             ["Rock", "Metal", "Doom", "77"]
@@ -455,20 +455,20 @@ mod tests {
 
     #[test]
     fn headers_with_more_in_them_are_read() {
-        let title = frame(b"TIT2", 3, b"\x01\xff\xfeA\0");
+        let title = frame(*b"TIT2", 3, b"\x01\xff\xfeA\0");
         // Zeros behind each 0xff, and an extended header of 2.3.
         let hidden: Vec<u8> =
             title.iter().flat_map(|&byte| if byte == 0xff { vec![0xff, 0] } else { vec![byte] }).collect();
         let parsed = Id3v2::parse(&tag(3, UNSYNCHRONISED, &hidden)).expect("valid");
         assert_eq!(parsed.others(), [[b"TIT2".as_slice(), &[0, 0], b"\x01\xff\xfeA\0"].concat()]);
-        let extended = [6_u32.to_be_bytes().as_slice(), &[0; 6], &frame(b"TIT2", 3, b"\0A")].concat();
+        let extended = [6_u32.to_be_bytes().as_slice(), &[0; 6], &frame(*b"TIT2", 3, b"\0A")].concat();
         assert_eq!(Id3v2::parse(&tag(3, EXTENDED, &extended)).expect("valid").others().len(), 1);
         // A footer, and sizes of 2.4 as in 2.3.
-        let mut with_footer = tag(4, FOOTER, &frame(b"TIT2", 4, b"\0A"));
+        let mut with_footer = tag(4, FOOTER, &frame(*b"TIT2", 4, b"\0A"));
         with_footer.extend(b"3DI\x04\x00\x10\x00\x00\x00\x0c");
         assert_eq!(tag_len(&with_footer), Some(with_footer.len()));
         assert_eq!(Id3v2::parse(&with_footer).expect("valid").others().len(), 1);
-        let plain_size = frame(b"TIT2", 3, &[b'A'; 300]);
+        let plain_size = frame(*b"TIT2", 3, &[b'A'; 300]);
         let parsed = Id3v2::parse(&tag(4, 0, &plain_size)).expect("valid");
         assert_eq!(Id3v2::parse(&parsed.encode(Room::Exact).expect("small")).expect("valid").others(), parsed.others());
     }

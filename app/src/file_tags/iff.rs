@@ -80,7 +80,7 @@ impl Iff {
         Ok(if self.is_wav { len.to_le_bytes() } else { len.to_be_bytes() })
     }
 
-    fn chunk(&self, id: &[u8; 4], room: Room) -> Result<Vec<u8>> {
+    fn chunk(&self, id: [u8; 4], room: Room) -> Result<Vec<u8>> {
         let tag = self.tag.encode(room)?;
         if tag.is_empty() {
             return Ok(tag);
@@ -110,10 +110,10 @@ impl Container for Iff {
         let (start, old, new) = match &self.place {
             Some((start, old)) => {
                 let name = [old[0], old[1], old[2], old[3]];
-                (*start, old.clone(), self.chunk(&name, Room::Fill(old.len() - HEADER_LEN as usize))?)
+                (*start, old.clone(), self.chunk(name, Room::Fill(old.len() - HEADER_LEN as usize))?)
             }
             None => {
-                let mut chunk = self.chunk(name, Room::Exact)?;
+                let mut chunk = self.chunk(*name, Room::Exact)?;
                 if !self.end.is_multiple_of(2) {
                     chunk.insert(0, 0);
                 }

@@ -95,7 +95,7 @@ pub fn default_path(var: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf> {
         format!("cannot make the folder {}; name a place with --undo-journal FILE", folder.display())
     })?;
     let name = |n: u32| folder.join(format!("tags-{}-{}-{n}.journal", unix_s(SystemTime::now()).0, std::process::id()));
-    Ok((0..).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(0)))
+    Ok((0..u32::MAX).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(0)))
 }
 
 fn unix_s(time: SystemTime) -> (u64, u32) {

@@ -132,9 +132,9 @@ impl Layout {
     fn of(bytes: &[u8]) -> Result<Self> {
         let damaged = "its MP4 atoms are damaged; copy the file again";
         let moov = children(bytes, 0..bytes.len()).and_then(|atoms| atoms.into_iter().next()).context(damaged)?;
-        let mut layout = Self { udta: find(bytes, &moov.content, b"udta")?, moov, meta: None, ilst: None, room: None };
+        let mut layout = Self { udta: find(bytes, &moov.content, *b"udta")?, moov, meta: None, ilst: None, room: None };
         let Some(udta) = &layout.udta else { return Ok(layout) };
-        layout.meta = find(bytes, &udta.content, b"meta")?;
+        layout.meta = find(bytes, &udta.content, *b"meta")?;
         let Some(meta) = &mut layout.meta else { return Ok(layout) };
         // With version and flags in front, or, in QuickTime's way, without.
         if bytes.get(meta.content.start + 4..meta.content.start + HEAD) != Some(b"hdlr") {
@@ -158,7 +158,7 @@ impl Layout {
     }
 }
 
-/// The atoms in a range; `None` if one does not fit. What is too short for an atom ends the list, as in QuickTime.
+/// The atoms in a range; `None` if one does not fit. What is too short for an atom ends the list, as in `QuickTime`.
 fn children(bytes: &[u8], range: Range<usize>) -> Option<Vec<Place>> {
     let mut places = Vec::new();
     let mut start = range.start;
@@ -179,9 +179,9 @@ fn children(bytes: &[u8], range: Range<usize>) -> Option<Vec<Place>> {
     Some(places)
 }
 
-fn find(bytes: &[u8], range: &Range<usize>, name: &[u8; 4]) -> Result<Option<Place>> {
+fn find(bytes: &[u8], range: &Range<usize>, name: [u8; 4]) -> Result<Option<Place>> {
     let atoms = children(bytes, range.clone()).context("its MP4 atoms are damaged; copy the file again")?;
-    Ok(atoms.into_iter().find(|atom| &atom.name == name))
+    Ok(atoms.into_iter().find(|atom| atom.name == name))
 }
 
 fn be_u32(bytes: &[u8]) -> u32 {
@@ -192,13 +192,13 @@ fn be_u64(bytes: &[u8]) -> u64 {
     bytes[..8].iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
-fn atom(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
-    [((content.len() + HEAD) as u32).to_be_bytes().as_slice(), name, content].concat()
+fn atom(name: [u8; 4], content: &[u8]) -> Vec<u8> {
+    [((content.len() + HEAD) as u32).to_be_bytes().as_slice(), &name, content].concat()
 }
 
 /// Free space; at least the eight bytes of its header.
 fn free(len: usize) -> Vec<u8> {
-    atom(b"free", &vec![0; len - HEAD])
+    atom(*b"free", &vec![0; len - HEAD])
 }
 
 /// Which of our fields an atom of the tag is.
@@ -227,15 +227,15 @@ fn values(item: &[u8]) -> Vec<String> {
 
 fn item(field: Field, values: &[String]) -> Vec<u8> {
     // Type, language, text.
-    let data = |value: &String| atom(b"data", &[&UTF8.to_be_bytes(), [0; 4].as_slice(), value.as_bytes()].concat());
+    let data = |value: &String| atom(*b"data", &[&UTF8.to_be_bytes(), [0; 4].as_slice(), value.as_bytes()].concat());
     let data: Vec<u8> = values.iter().flat_map(data).collect();
     if field == Field::Genre {
-        return atom(&GENRE, &data);
+        return atom(GENRE, &data);
     }
     // Version and flags stand before the text.
-    let mean = atom(b"mean", &[[0; 4].as_slice(), FREEFORM_MEAN].concat());
-    let name = atom(b"name", &[[0; 4].as_slice(), field.name().as_bytes()].concat());
-    atom(b"----", &[mean, name, data].concat())
+    let mean = atom(*b"mean", &[[0; 4].as_slice(), FREEFORM_MEAN].concat());
+    let name = atom(*b"name", &[[0; 4].as_slice(), field.name().as_bytes()].concat());
+    atom(*b"----", &[mean, name, data].concat())
 }
 
 impl Container for Mp4 {
@@ -256,7 +256,7 @@ impl Container for Mp4 {
 
     fn splices(&self, _file: &mut File) -> Result<Vec<Splice>> {
         let layout = Layout::of(&self.moov)?;
-        let ilst = atom(b"ilst", &self.items.concat());
+        let ilst = atom(*b"ilst", &self.items.concat());
         // Where bytes change within `moov`, what goes there and what comes.
         let (at, old_len, new) = match (&layout.room, &layout.meta, &layout.udta) {
             (Some(room), ..) => {
@@ -271,12 +271,12 @@ impl Container for Mp4 {
             (None, Some(meta), _) => (meta.end(), 0, [ilst, free(PADDING)].concat()),
             (None, None, udta) => {
                 // Version and flags, reserved, kind, maker, reserved, no name.
-                let hdlr = atom(b"hdlr", b"\0\0\0\0\0\0\0\0mdirappl\0\0\0\0\0\0\0\0\0");
-                let meta = atom(b"meta", &[[0; 4].as_slice(), &hdlr, &ilst, &free(PADDING)].concat());
+                let hdlr = atom(*b"hdlr", b"\0\0\0\0\0\0\0\0mdirappl\0\0\0\0\0\0\0\0\0");
+                let meta = atom(*b"meta", &[[0; 4].as_slice(), &hdlr, &ilst, &free(PADDING)].concat());
                 match udta {
                     // In front: a zero may end the list.
                     Some(udta) => (udta.content.start, 0, meta),
-                    None => (layout.moov.end(), 0, atom(b"udta", &meta)),
+                    None => (layout.moov.end(), 0, atom(*b"udta", &meta)),
                 }
             }
         };
