@@ -29,39 +29,33 @@ pub fn run(args: &TrainArgs, out: &Path, stop: &AtomicBool) -> Result<(), Failur
     let runs = plan::plan(&config).map_err(Failure::Usage)?;
     let all = config.all.clone().unwrap_or_default();
     let noise = noise(&all, args)?;
+    let stopped = || {
+        println!("continue with: {}", resume_command(args, "all", out, args.device));
+        Ok(())
+    };
     for (index, run) in runs.iter().enumerate() {
         eprintln!("run {} of {}: {}", index + 1, runs.len(), run.folder.display());
         if train(run, args, out, stop)? == Outcome::Interrupted || stop.load(Ordering::Relaxed) {
-            println!("continue with: {}", resume_command(args, "all", out, args.device));
-            return Ok(());
+            return stopped();
         }
     }
     let models: Vec<&PlannedRun> = runs.iter().filter(|run| run.stage == Stage::Dat).collect();
-    let mut evaluation = None;
-    for run in &models {
-        let folder = out.join(&run.folder);
-        let record = folder.join(EVALUATION_FILE);
-        if record.is_file() {
-            continue;
-        }
-        if stop.load(Ordering::Relaxed) {
-            println!("continue with: {}", resume_command(args, "all", out, args.device));
-            return Ok(());
-        }
-        eprintln!("evaluating {}", run.folder.display());
-        let opened = RunFolder::open(&folder)?;
+    let record = |run: &PlannedRun| out.join(&run.folder).join(EVALUATION_FILE);
+    let left: Vec<&&PlannedRun> = models.iter().filter(|run| !record(run).is_file()).collect();
+    if let Some(first) = left.first() {
+        let data = args.data.as_deref().ok_or_else(|| Failure::usage("--data is required"))?;
+        let tags = RunFolder::open(&out.join(&first.folder))?.identity()?.tags;
+        let (rule, cache, progress) = (config.data.split, args.cache.open()?, progress(args.no_progress));
         // Clips and noises are decoded once for all models.
-        if evaluation.is_none() {
-            let data = args.data.as_deref().ok_or_else(|| Failure::usage("--data is required"))?;
-            let tags = opened.identity()?.tags;
-            let cache = args.cache.open()?;
-            let rule = config.data.split;
-            let loaded = Evaluation::load(data, rule, all.split, &tags, &noise, cache, progress(args.no_progress))?;
-            evaluation = Some(loaded.with_min_positives(all.min_positives));
-        }
-        if let Some(evaluation) = &evaluation {
-            let found = evaluation.of_run(&opened, &run.name)?;
-            write_atomically(&record, &serde_json::to_vec_pretty(&found).context("the record")?)?;
+        let evaluation = Evaluation::load(data, rule, all.split, &tags, &noise, cache, progress)?
+            .with_min_positives(all.min_positives);
+        for run in left {
+            if stop.load(Ordering::Relaxed) {
+                return stopped();
+            }
+            eprintln!("evaluating {}", run.folder.display());
+            let found = evaluation.of_run(&RunFolder::open(&out.join(&run.folder))?, &run.name)?;
+            write_atomically(&record(run), &serde_json::to_vec_pretty(&found).context("the record")?)?;
         }
     }
     let report = ReportArgs::new(models.iter().map(|run| out.join(&run.folder)).collect(), out.join("report"));
