@@ -37,7 +37,7 @@ use clap::{CommandFactory, Parser};
 use crate::args::{Cli, Command};
 use crate::commands::Exit;
 use crate::console::Console;
-use crate::settings::TagSettings;
+use crate::settings::{LiveSettings, TagSettings};
 
 fn main() -> ExitCode {
     let exit = run(Cli::parse()).unwrap_or_else(|error| {
@@ -57,11 +57,17 @@ fn run(cli: Cli) -> Result<Exit> {
         }
         Some(Command::Tag(args)) => {
             let file = settings::read_file(cli.config.as_deref(), |name| env::var_os(name).map(PathBuf::from))?;
-            commands::tag::run(&TagSettings::resolve(args, file)?)
+            commands::tag::run(&TagSettings::resolve(args, file.tag)?)
         }
         Some(Command::Merge(args)) => commands::merge::run(&args),
         Some(Command::TagAlone(args)) => isolate::run(&args),
         Some(Command::Undo(args)) => commands::undo::run(&args),
+        Some(Command::Live(args)) => {
+            let file = settings::read_file(cli.config.as_deref(), |name| env::var_os(name).map(PathBuf::from))?;
+            commands::live::run(&LiveSettings::resolve(args, file.live)?)
+        }
+        Some(Command::Export(args)) => commands::export::run(&args),
+        #[cfg(feature = "gpu")]
         Some(Command::Devices(args)) => commands::devices::run(&args),
         Some(Command::Model(command)) => commands::model::run(command),
         Some(Command::Completions { shell }) => commands::completions::run(shell),
