@@ -439,10 +439,15 @@ fn same_tags_as_the_file(kind: Kind) {
     println!("{kind:?}: largest difference of a tag {:.4} ({})", worst.0, worst.1);
     assert!(worst.0 <= TOLERANCE, "{worst:?}");
     means.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let live: Vec<&str> = means.iter().take(3).map(|&(_, name)| name).collect();
+    // The same three lead. Tags that lie closer together than the tolerance may change places: the third and the fourth of
+    // this clip differ by 0.004.
     let tagged = file["files"][0]["tags"].as_array().unwrap();
-    let of_file: Vec<&str> = tagged.iter().take(3).map(|tag| tag["tag"].as_str().unwrap()).collect();
-    assert_eq!(live, of_file);
+    let confidence = |name: &str| tagged.iter().find(|tag| tag["tag"] == name).unwrap()["confidence"].as_f64().unwrap();
+    let third = tagged[2]["confidence"].as_f64().unwrap();
+    assert_eq!(tagged[0]["tag"], means[0].1);
+    for &(_, name) in &means[..3] {
+        assert!(confidence(name) >= third - TOLERANCE, "{name} is not among the file's first three: {:?}", &means[..3]);
+    }
     assert_eq!(inside.last().unwrap()["now"][0]["line"], "rock");
 
     // The recorded sound lies on the same timeline.

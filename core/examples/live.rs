@@ -115,7 +115,9 @@ fn main() {
     let end = end.unwrap();
     let warm = warm.unwrap();
     let arrived = delivered.load(Ordering::Relaxed);
-    let accounted = ((end.received_s + end.lost_s) * f64::from(FORMAT.rate_hz)).round() as i64;
+    // The record's seconds are rounded to milliseconds; the state's are not.
+    let state = live.state();
+    let accounted = ((state.received_s + state.lost_s) * f64::from(FORMAT.rate_hz)).round() as i64;
     let wall = last.at.duration_since(warm.at).as_secs_f64();
     println!("{secs} s of 48 kHz stereo at {speed} x, {num_windows} windows, {} gaps ({:.2} s)", end.gaps, end.lost_s);
     println!("frames in {arrived}, accounted for {accounted}");

@@ -169,10 +169,11 @@ mod tests {
     }
 
     fn noise(t: f32) -> f32 {
-        // A hash of the time as white noise.
-        let bits = (t * SAMPLE_RATE_HZ as f32) as u32;
-        let bits = (bits ^ 0x3d ^ (bits >> 16)).wrapping_mul(0x27d4_eb2d);
-        ((bits ^ (bits >> 15)) as f32 / u32::MAX as f32) * 2.0 - 1.0
+        // A hash of the time as white noise (MurmurHash3's finaliser).
+        let mut bits = (t * SAMPLE_RATE_HZ as f32).round() as u32;
+        bits = (bits ^ (bits >> 16)).wrapping_mul(0x85eb_ca6b);
+        bits = (bits ^ (bits >> 13)).wrapping_mul(0xc2b2_ae35);
+        ((bits ^ (bits >> 16)) as f32 / u32::MAX as f32) * 2.0 - 1.0
     }
 
     #[test]

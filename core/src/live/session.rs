@@ -182,7 +182,7 @@ pub struct SegmentRecord {
 pub enum GapCause {
     /// There was no device, or another was being opened.
     Device,
-    /// Fewer frames came than time passed. Where in the two seconds before, is not known.
+    /// Fewer frames came than time passed. Where in the four seconds before, is not known.
     Missing,
     /// This program did not keep up.
     Overrun,

@@ -24,6 +24,9 @@ use crate::audio::MAX_CHANNELS;
 /// How long a server may take to open a stream.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often a server is asked, two seconds each, before the system is taken to have none.
+const CONNECT_ATTEMPTS: usize = 3;
+
 /// Buffers to ask for, in milliseconds, by patience. Small ones are what PipeWire serves without loss; a PulseAudio server
 /// has no room for more than one of them and needs the last.
 const BUFFER_MS: [u32; 3] = [21, 100, 300];
@@ -63,13 +66,86 @@ impl SystemHost {
         act: impl FnOnce(&cpal::Host, &mut HashMap<String, bool>) -> Result<R, cpal::Error>,
     ) -> Result<R, cpal::Error> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let host = known.server.take().unwrap_or_else(cpal::default_host);
+        let host = known.server.take().unwrap_or_else(connect);
         let result = act(&host, &mut known.works);
         // A server that could be reached is asked again; where there was none, one may have been started since.
         if result.is_ok() && is_pulse(&host) {
             known.server = Some(host);
         }
         result
+    }
+}
+
+/// The system's sound. A server that is there is asked more than once: on a busy machine the first answer may come too late,
+/// and what there is without it is not what the user listens to.
+fn connect() -> cpal::Host {
+    let server = cpal::available_hosts().into_iter().find(|id| id.to_string().eq_ignore_ascii_case(PULSE));
+    if server.is_some() {
+        // Without one the server is asked all the same, and says no.
+        let _ = cookie::ensure();
+    }
+    let asked = server.and_then(|id| (0..CONNECT_ATTEMPTS).find_map(|_| cpal::host_from_id(id).ok()));
+    asked.unwrap_or_else(cpal::default_host)
+}
+
+/// PulseAudio's cookie. Every client of libpulse makes one where there is none, and a server refuses a client that has none;
+/// where PipeWire serves, there may never have been another.
+mod cookie {
+    use std::fs::{self, OpenOptions};
+    use std::io::{self, Write};
+    use std::path::{Path, PathBuf};
+
+    /// Bytes in a cookie.
+    const LEN: usize = 256;
+
+    /// Makes one unless there is one, where cpal's client looks.
+    pub(super) fn ensure() -> io::Result<()> {
+        let Some(home) = std::env::home_dir() else { return Ok(()) };
+        let named = std::env::var_os("PULSE_COOKIE").map(PathBuf::from);
+        let known = named.into_iter().chain([home.join(".config/pulse/cookie"), home.join(".pulse-cookie")]);
+        if known.into_iter().any(|path| path.exists()) {
+            return Ok(());
+        }
+        make(&home.join(".config/pulse"))
+    }
+
+    fn make(folder: &Path) -> io::Result<()> {
+        fs::create_dir_all(folder)?;
+        let mut bytes = Vec::with_capacity(LEN);
+        while bytes.len() < LEN {
+            bytes.extend_from_slice(&rand::random::<u64>().to_le_bytes());
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt;
+            options.mode(0o600);
+        }
+        options.open(folder.join("cookie"))?.write_all(&bytes)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_cookie_is_made_once_and_is_the_users_alone() {
+            let home = tempfile::tempdir().expect("a folder");
+            let folder = home.path().join(".config/pulse");
+            make(&folder).expect("made");
+            let path = folder.join("cookie");
+            let first = fs::read(&path).expect("readable");
+            assert_eq!(first.len(), LEN);
+            assert!(first.iter().any(|&byte| byte != first[0]));
+            assert!(make(&folder).is_err(), "one that is there stays");
+            assert_eq!(fs::read(&path).expect("readable"), first);
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::PermissionsExt;
+                assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+            }
+        }
     }
 }
 

@@ -112,6 +112,8 @@ struct Running {
     losses: u32,
     first_loss: Duration,
     rerouted: Option<(String, Duration)>,
+    /// The same device again, with another buffer: windows go on over the moment in between.
+    continues: bool,
 }
 
 enum Phase {
@@ -309,6 +311,7 @@ impl<'e> Worker<'e> {
                     losses: 0,
                     first_loss: now,
                     rerouted: from.map(|from| (from, now)),
+                    continues: false,
                 }))
             }
             Err(error) => {
@@ -458,11 +461,13 @@ impl<'e> Worker<'e> {
     /// The first frames of a source: the time since the last one's is a gap.
     fn begin_sound(&mut self, mark: Mark, num_frames: u64) {
         let Phase::Running(running) = &self.phase else { return };
-        let rate_hz = running.format.rate_hz;
+        let (rate_hz, continues) = (running.format.rate_hz, running.continues);
         let began = mark.at.saturating_sub(Duration::from_secs_f64(num_frames as f64 / f64::from(rate_hz)));
         let gap_s = self.sound_until.map_or(0.0, |until| began.saturating_sub(until).as_secs_f64());
         self.account(gap_s, GapCause::Device);
-        self.restart(rate_hz);
+        if !(continues && self.hearing.skip(gap_s)) {
+            self.restart(rate_hz);
+        }
     }
 
     fn restart(&mut self, rate_hz: u32) {
@@ -533,8 +538,25 @@ impl<'e> Worker<'e> {
             let pending_s = running.loss.pending();
             self.account(pending_s, GapCause::Missing);
             self.notice(format!("{name} loses sound; a larger buffer is asked for, and tags come a little later"));
-            self.close_source();
-            self.open(None);
+            self.reopen();
+        }
+    }
+
+    /// Opens the same device anew. Nothing that is heard ends.
+    fn reopen(&mut self) {
+        self.take_frames();
+        self.end_overrun();
+        let Phase::Running(before) = &self.phase else { return };
+        let (format, num_frames) = (before.format, before.frames_since_restart);
+        self.phase = Phase::Waiting { state: SourceState::Opening, next_try: self.clock.now() };
+        self.open(None);
+        if let Phase::Running(running) = &mut self.phase
+            && running.format == format
+        {
+            (running.continues, running.frames_since_restart) = (true, num_frames);
+        } else {
+            self.hearing.interrupt(&mut |tag, segment| self.ended.push((tag, segment)));
+            self.record_segments();
         }
     }
 
@@ -781,13 +803,14 @@ impl<'e> Worker<'e> {
         self.phase = Phase::Ended;
         self.tell_source();
         self.stop_recording(reason);
+        // Whoever is told of the end finds the last state.
+        self.publish();
         let end = self.end_record(reason);
         self.tell(Event::Record(Box::new(Record::End(end))));
         if self.dropped_events > 0 {
             self.notice(format!("{} events were dropped because nobody took them", self.dropped_events));
         }
         self.is_over = true;
-        self.publish();
     }
 
     /// Shows the state.
