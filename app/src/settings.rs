@@ -290,7 +290,10 @@ pub fn read_file(explicit: Option<&Path>, var: impl Fn(&str) -> Option<PathBuf>)
     // Names in a file mean the same wherever the command is started.
     let folder = path.parent().unwrap_or(Path::new(""));
     let SettingsFile { tag, live } = &mut options;
-    for path in [&mut tag.model, &mut tag.out, &mut tag.undo_journal, &mut live.model, &mut live.now_playing].into_iter().flatten() {
+    for path in [&mut tag.model, &mut tag.out, &mut tag.undo_journal, &mut live.model, &mut live.now_playing]
+        .into_iter()
+        .flatten()
+    {
         if path.as_os_str() != "-" {
             *path = folder.join(&*path);
         }

@@ -134,7 +134,7 @@ fn a_file_is_told_as_events_and_recorded() {
     assert!(names.iter().filter(|name| **name == "tags").count() >= 20, "{names:?}");
     assert!(!names.contains(&"gap"), "{names:?}");
     for event in &events {
-        assert_eq!(event["spec_version"], "1.0");
+        assert_eq!(event["spec_version"], "1.1");
         assert!(event["timestamp"].as_str().unwrap().ends_with('Z'));
     }
     let last = events.iter().rfind(|event| event["event"] == "tags").unwrap();

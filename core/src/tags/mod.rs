@@ -15,7 +15,7 @@
 
 mod calibration;
 mod clip;
-mod groups;
+mod lines;
 mod presence;
 mod segments;
 mod silence;
@@ -27,7 +27,7 @@ mod vocabulary;
 
 pub use calibration::{Calibration, MIN_POSITIVES, MIN_REPORTED, OutOfReach, Point, TagCalibration};
 pub use clip::{ClipProbabilities, TagConfidence, sigmoid, top};
-pub use groups::{GROUPS, Line, LineGroup, LineState, Lines, Verdict};
+pub use lines::{Line, LineState, Lines, Verdict};
 pub use presence::{Audible, Presence};
 pub use segments::{Hysteresis, Segment};
 pub use silence::{SILENCE_PEAK, SilenceGate};

@@ -6,45 +6,14 @@
 //! no vocals .1  no vocal .05  no voice .0 --denies----/
 //! ```
 //!
-//! People gave the tags of `MagnaTagATune` freely, so its vocabulary says one thing in several words. A reader wants one
-//! answer; the raw probabilities stay available beside it.
+//! What means the same and the opposite is written in [`super::synonyms`]. A listener wants one answer; the raw probabilities
+//! stay available beside it.
 
+use super::synonyms::Group;
 use super::vocabulary::TagVocabulary;
 
-/// Words of one meaning, and of its opposite.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LineGroup {
-    /// What the line is called, and what is said when it holds.
-    pub name: &'static str,
-    /// Tags that say so.
-    pub says: &'static [&'static str],
-    /// What is said when the opposite holds; empty if no tag says that.
-    pub opposite: &'static str,
-    /// Tags that say the opposite.
-    pub denies: &'static [&'static str],
-}
-
-/// The groups of `MagnaTagATune`'s 50 tags. Tags that are not named here stand for themselves.
-pub const GROUPS: [LineGroup; 8] = [
-    LineGroup {
-        name: "vocals",
-        says: &["vocal", "vocals", "voice", "singing"],
-        opposite: "no vocals",
-        denies: &["no vocal", "no vocals", "no voice"],
-    },
-    LineGroup {
-        name: "female voice",
-        says: &["female", "woman", "female vocal", "female voice"],
-        opposite: "",
-        denies: &[],
-    },
-    LineGroup { name: "male voice", says: &["male", "man", "male vocal", "male voice"], opposite: "", denies: &[] },
-    LineGroup { name: "choir", says: &["choir", "choral"], opposite: "", denies: &[] },
-    LineGroup { name: "classical", says: &["classical", "classic"], opposite: "", denies: &[] },
-    LineGroup { name: "beat", says: &["beat", "beats"], opposite: "", denies: &[] },
-    LineGroup { name: "loud", says: &["loud"], opposite: "quiet", denies: &["quiet", "soft"] },
-    LineGroup { name: "fast", says: &["fast"], opposite: "slow", denies: &["slow"] },
-];
+/// Groups that share a line with those that say the opposite; every other group has a line of its own.
+const OPPOSED: [(&str, &[&str]); 3] = [("vocals", &["no vocals"]), ("loud", &["quiet", "soft"]), ("fast", &["slow"])];
 
 /// What a line says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -64,21 +33,30 @@ pub enum Verdict {
 /// that holds the line keeps it until the other is as far ahead.
 const LEAD: f32 = 1.25;
 
-/// One line: a group that the vocabulary has tags of, or a tag that stands for itself.
+/// One line: a group of tags, with the groups that say the opposite.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     name: String,
-    opposite: String,
+    opposite: Option<String>,
     says: Vec<usize>,
     denies: Vec<usize>,
 }
 
 impl Line {
+    fn new(says: Group, denies: &[Group]) -> Self {
+        Self {
+            name: says.name,
+            opposite: denies.first().map(|group| group.name.clone()),
+            says: says.tags,
+            denies: denies.iter().flat_map(|group| &group.tags).copied().collect(),
+        }
+    }
+
     /// What is said under `verdict`; `None` where there is nothing to say.
     pub fn label(&self, verdict: Verdict) -> Option<&str> {
         match verdict {
             Verdict::Yes => Some(&self.name),
-            Verdict::No => Some(&self.opposite),
+            Verdict::No => self.opposite.as_deref(),
             Verdict::Absent | Verdict::Disputed => None,
         }
     }
@@ -113,23 +91,21 @@ pub struct LineState {
 impl Lines {
     /// Groups the tags of `vocabulary`.
     pub fn new(vocabulary: &TagVocabulary) -> Self {
-        let found = |names: &[&str]| names.iter().filter_map(|name| vocabulary.index_of(name)).collect::<Vec<usize>>();
-        let mut lines: Vec<Line> = GROUPS
-            .iter()
-            .map(|group| Line {
-                name: group.name.to_owned(),
-                opposite: group.opposite.to_owned(),
-                says: found(group.says),
-                denies: found(group.denies),
-            })
-            // A single tag is its own line, under its own name.
-            .filter(|line| line.says.len() + line.denies.len() > 1)
-            .collect();
-        let mut grouped = vec![false; vocabulary.num_tags()];
-        lines.iter().flat_map(Line::tags).for_each(|tag| grouped[tag] = true);
-        for (tag, name) in vocabulary.names().iter().enumerate().filter(|&(tag, _)| !grouped[tag]) {
-            lines.push(Line { name: name.clone(), opposite: String::new(), says: vec![tag], denies: Vec::new() });
+        let mut groups = Group::of(vocabulary.names());
+        let mut taken = |name: &str| {
+            let position = groups.iter().position(|group| group.name == name)?;
+            Some(groups.remove(position))
+        };
+        let mut lines: Vec<Line> = Vec::new();
+        for (name, opposites) in OPPOSED {
+            let denies: Vec<Group> = opposites.iter().filter_map(|&opposite| taken(opposite)).collect();
+            match taken(name) {
+                Some(says) => lines.push(Line::new(says, &denies)),
+                // Without anything to be the opposite of, they stand for themselves.
+                None => lines.extend(denies.into_iter().map(|group| Line::new(group, &[]))),
+            }
         }
+        lines.extend(groups.into_iter().map(|group| Line::new(group, &[])));
         lines.sort_by_key(|line| line.tags().min());
         Self { lines, thresholds: vocabulary.thresholds().to_vec() }
     }
@@ -191,9 +167,8 @@ fn certainty(probability: f32, threshold: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
+    use crate::tags::are_opposites;
 
     fn vocabulary(names: &[&str]) -> TagVocabulary {
         let thresholds = vec![0.2; names.len()];
@@ -206,12 +181,19 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_is_in_one_group_only() {
-        let tags: Vec<&str> = GROUPS.iter().flat_map(|group| group.says.iter().chain(group.denies)).copied().collect();
-        assert_eq!(tags.iter().collect::<HashSet<_>>().len(), tags.len());
-        for group in GROUPS {
-            assert_eq!(group.denies.is_empty(), group.opposite.is_empty(), "{}", group.name);
+    fn what_shares_a_line_excludes_each_other() {
+        for (name, opposites) in OPPOSED {
+            assert!(opposites.iter().all(|opposite| are_opposites(name, opposite)), "{name}");
         }
+    }
+
+    #[test]
+    fn an_opposite_alone_is_a_line_of_its_own() {
+        let lines = Lines::new(&vocabulary(&["soft", "slow", "fast", "quiet"]));
+        let names: Vec<&str> = lines.lines().iter().map(Line::name).collect();
+        assert_eq!(names, ["soft", "fast", "quiet"]);
+        assert_eq!(lines.lines()[1].label(Verdict::No), Some("slow"));
+        assert_eq!(lines.lines()[0].label(Verdict::No), None);
     }
 
     #[test]
@@ -219,8 +201,7 @@ mod tests {
         let vocabulary = vocabulary(&["rock", "vocal", "no vocals", "choral", "voice", "harp"]);
         let lines = Lines::new(&vocabulary);
         let names: Vec<&str> = lines.lines().iter().map(Line::name).collect();
-        // `choir` has one tag here and so keeps that tag's name.
-        assert_eq!(names, ["rock", "vocals", "choral", "harp"]);
+        assert_eq!(names, ["rock", "vocals", "choir", "harp"]);
         let mut tags: Vec<usize> = lines.lines().iter().flat_map(Line::tags).collect();
         tags.sort_unstable();
         assert_eq!(tags, [0, 1, 2, 3, 4, 5]);
