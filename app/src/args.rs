@@ -15,6 +15,7 @@ use crate::shard::Shard;
 const EXIT_CODES: &str = "Exit codes: 0 all done, 1 some files failed, 2 usage, 130 interrupted.";
 
 /// Tags music, also under applause, talk and street noise, on your own machine.
+#[cfg_attr(feature = "gui", doc = "\nWithout a command the desktop opens.")]
 #[derive(Debug, Parser)]
 #[command(name = "earmark", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub struct Cli {

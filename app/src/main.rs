@@ -13,6 +13,8 @@ mod args;
 mod batch;
 mod commands;
 mod console;
+#[cfg(feature = "gui")]
+mod desktop;
 mod file_tags;
 mod inputs;
 mod isolate;
@@ -32,7 +34,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{CommandFactory, Parser};
+#[cfg(not(feature = "gui"))]
+use clap::CommandFactory;
+use clap::Parser;
 
 use crate::args::{Cli, Command};
 use crate::commands::Exit;
@@ -49,8 +53,10 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<Exit> {
     match cli.command {
+        #[cfg(feature = "gui")]
+        None => desktop::run(desktop::Options::default()),
+        #[cfg(not(feature = "gui"))]
         None => {
-            // The desktop is yet to come.
             let help = Cli::command().render_long_help();
             commands::print(help.to_string().as_bytes())?;
             Ok(Exit::Done)

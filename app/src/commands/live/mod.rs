@@ -5,11 +5,12 @@
 //!                                                             '--> events -> lines or NDJSON  (elsewhere)
 //! ```
 
-mod remembered;
+pub mod remembered;
 mod report;
 
 use std::fmt::Write as _;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -47,7 +48,7 @@ pub fn run(settings: &LiveSettings) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     let console = Console::new(settings.quiet);
-    let (model, model_blake3) = load(settings)?;
+    let (model, model_blake3) = load_model(settings.model.as_deref())?;
     let source = choose(settings, &host, &console)?;
     let notify: Notify = {
         let console = console.clone();
@@ -150,10 +151,13 @@ fn listen(
     Ok(Outcome { failed: failed || !heard_any, early })
 }
 
-/// The model and the hash of its file.
-fn load(settings: &LiveSettings) -> Result<(Model, String)> {
+/// The model in `file`, or the built-in one, and the hash of its file.
+///
+/// # Errors
+/// The file, and what is wrong with it.
+pub fn load_model(file: Option<&Path>) -> Result<(Model, String)> {
     let hash = |bytes: &[u8]| blake3::hash(bytes).to_hex().to_string();
-    let Some(path) = &settings.model else {
+    let Some(path) = file else {
         return Ok((super::load_model(None)?, hash(earmark_assets::DEFAULT_MODEL)));
     };
     let model = Model::load(path)?;
