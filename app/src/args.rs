@@ -15,6 +15,7 @@ use crate::shard::Shard;
 const EXIT_CODES: &str = "Exit codes: 0 all done, 1 some files failed, 2 usage, 130 interrupted.";
 
 /// Tags music, also under applause, talk and street noise, on your own machine.
+#[cfg_attr(feature = "gui", doc = "\nWithout a command the desktop opens.")]
 #[derive(Debug, Parser)]
 #[command(name = "earmark", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub struct Cli {
@@ -42,7 +43,17 @@ pub enum Command {
     /// Take back the tags that `tag --write-tags` wrote into files.
     #[command(after_help = UNDO_HELP)]
     Undo(UndoArgs),
+    /// Say what is heard right now: from a microphone, from what this machine plays, or from a file as it would sound.
+    #[command(after_help = LIVE_HELP)]
+    Live(LiveArgs),
+    /// Open the desktop in a certain way: for measurements and pictures of it.
+    #[cfg(feature = "gui")]
+    #[command(hide = true)]
+    Desktop(DesktopArgs),
+    /// Turn the record of a set into labels, chapters, a cue sheet or a table.
+    Export(ExportArgs),
     /// Say which devices --device can name, and whether they compute what they should.
+    #[cfg(feature = "gpu")]
     #[command(after_help = DEVICES_HELP)]
     Devices(DevicesArgs),
     /// Look into model files, or make one.
@@ -158,6 +169,7 @@ pub struct UndoArgs {
     pub quiet: bool,
 }
 
+#[cfg(feature = "gpu")]
 const DEVICES_HELP: &str = "\
 `auto` takes the first GPU if it passes its self-test and is faster than the processor, and looks for one only when there \
 are more than 64 MiB to tag: less is done before a GPU is ready. A GPU that fails its self-test, or later, is replaced by \
@@ -166,6 +178,7 @@ the processor with a message, and no result is lost. Software adapters are liste
 Exit codes: 0 done, 2 usage.";
 
 /// `earmark devices`.
+#[cfg(feature = "gpu")]
 #[derive(Debug, Args)]
 pub struct DevicesArgs {
     /// Measure the speed of each device that can be used, at the default distance between windows.
@@ -324,6 +337,174 @@ impl TagOptions {
     }
 }
 
+const LIVE_HELP: &str = "\
+Without --input, --system or --file, it listens to what was chosen the last time, or to the default microphone. Options can \
+also be set in the environment (as shown) and in the settings file, under [live]. The command line wins over the \
+environment, and the environment over the file.
+
+A tag is said when it has been certain for a moment, and until it has not been for some seconds. Where no music is heard, that \
+is said instead of a guess. A device that is unplugged is taken again when it returns.
+
+Examples:
+  earmark live --list
+  earmark live --system
+  earmark live --input usb --record set.jsonl --audio set.flac
+  earmark live --file concert.mkv --speed 20 --record concert.jsonl
+  earmark export set.jsonl --format chapters
+
+Exit codes: 0 done, also when it is stopped and no --duration or --file says when it would have ended, 1 something could not \
+be done, like a recording, 2 usage, 130 interrupted before its end.";
+
+/// `earmark live`.
+#[derive(Debug, Args)]
+pub struct LiveArgs {
+    /// List the devices that can be listened to.
+    #[arg(long)]
+    pub list: bool,
+
+    /// Listen to what this machine plays.
+    #[arg(long, conflicts_with_all = ["input", "file"])]
+    pub system: bool,
+
+    /// Listen to a music or video file as it would sound.
+    #[arg(long, value_name = "PATH", conflicts_with = "input")]
+    pub file: Option<PathBuf>,
+
+    /// How many times faster than it would sound a file is listened to [default: 1].
+    #[arg(long, value_name = "X", requires = "file", allow_negative_numbers = true)]
+    pub speed: Option<f64>,
+
+    /// Write the record of the set to this file, which must not exist: what is heard each second, segments and gaps.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+
+    /// Record the sound to this FLAC file, which must not exist.
+    #[arg(long, value_name = "FILE")]
+    pub audio: Option<PathBuf>,
+
+    /// End after this many seconds.
+    #[arg(long, value_name = "SECS", allow_negative_numbers = true)]
+    pub duration: Option<f64>,
+
+    /// The rest can come from elsewhere too.
+    #[command(flatten)]
+    pub options: LiveOptions,
+}
+
+/// Options of `earmark live` that may come from a flag, the environment or the settings file. `None` means that the source
+/// does not say.
+#[derive(Clone, Debug, Default, PartialEq, Args, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LiveOptions {
+    /// Listen to this device: its name or identity, or a part of either that only one has.
+    #[arg(long, value_name = "NAME")]
+    pub input: Option<String>,
+
+    /// Keep this text file up to date with what is said, for streaming software to show.
+    #[arg(long, value_name = "FILE", env = "EARMARK_NOW_PLAYING", hide_env_values = true)]
+    pub now_playing: Option<PathBuf>,
+
+    /// How to write [default: human at a terminal, else ndjson].
+    #[arg(long, value_name = "FORMAT", env = "EARMARK_LIVE_FORMAT", hide_env_values = true)]
+    pub format: Option<LiveFormat>,
+
+    /// Say nothing but results and errors.
+    #[arg(short, long, env = "EARMARK_QUIET", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    #[arg(hide_env_values = true, hide_possible_values = true)]
+    pub quiet: Option<bool>,
+
+    /// Where to compute: auto, cpu, wgpu (the first GPU) or wgpu:N [default: cpu, which one stream keeps busy a few percent].
+    #[arg(long, value_name = "DEVICE", env = "EARMARK_DEVICE", hide_env_values = true)]
+    pub device: Option<String>,
+
+    /// Model file [default: the built-in model].
+    #[arg(long, value_name = "FILE", env = "EARMARK_MODEL", hide_env_values = true)]
+    pub model: Option<PathBuf>,
+}
+
+impl LiveOptions {
+    /// These options, and where they do not say, `other`'s.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            input: self.input.or(other.input),
+            now_playing: self.now_playing.or(other.now_playing),
+            format: self.format.or(other.format),
+            quiet: self.quiet.or(other.quiet),
+            device: self.device.or(other.device),
+            model: self.model.or(other.model),
+        }
+    }
+}
+
+/// How live results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LiveFormat {
+    /// A line that follows the music; where it cannot be rewritten, a line for every change.
+    Human,
+    /// One event per line, as things happen.
+    Ndjson,
+}
+
+/// `earmark export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The record that `earmark live --record` wrote.
+    #[arg(value_name = "SESSION")]
+    pub session: PathBuf,
+
+    /// What to write.
+    #[arg(long, value_name = "FORMAT", default_value = "csv")]
+    pub format: ExportFormat,
+
+    /// Write it to this file, complete or not at all; `-` is the standard output.
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    pub out: PathBuf,
+
+    /// Shortest chapter in seconds, for cue and chapters.
+    #[arg(long, value_name = "SECS", default_value_t = 30.0, allow_negative_numbers = true)]
+    pub min_chapter_secs: f64,
+}
+
+/// `earmark desktop`.
+#[cfg(feature = "gui")]
+#[derive(Clone, Debug, Default, Args)]
+pub struct DesktopArgs {
+    /// Page to open on: live, files, model or settings.
+    #[arg(long)]
+    pub page: Option<String>,
+    /// Listen at once.
+    #[arg(long)]
+    pub listen: bool,
+    /// Listen to this file at once.
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Show the raw scores.
+    #[arg(long)]
+    pub raw: bool,
+    /// Count frames for so many seconds, print how many were drawn and how long they took, and end.
+    #[arg(long, value_name = "SECS")]
+    pub frames: Option<f64>,
+}
+
+/// What a record can become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// One row per stretch of time in which a tag sounds.
+    Csv,
+    /// Everything as one object.
+    Json,
+    /// A label track for the audio editor Audacity, gaps included.
+    Audacity,
+    /// A cue sheet beside the recorded sound.
+    Cue,
+    /// Chapters for a video, as ffmpeg reads them: ffmpeg -i video -i FILE -map_metadata 1 -codec copy out.
+    Chapters,
+    /// Chapters as text, for the description of a video on the web.
+    Description,
+}
+
 /// How results are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -354,25 +535,31 @@ pub enum ModelCommand {
         json: bool,
     },
     /// Make a model file from trained weights: PyTorch, safetensors or burnpack.
-    Import {
-        /// The weights.
-        #[arg(value_name = "IN")]
-        input: PathBuf,
-        /// The model file to write.
-        #[arg(value_name = "OUT")]
-        output: PathBuf,
-        /// Tag names in the order of the outputs, one per line, each with an optional tab and threshold [default: the
-        /// 50 tags of MagnaTagATune].
-        #[arg(long, value_name = "FILE")]
-        tags: Option<PathBuf>,
-        /// Threshold of tags for which the list gives none.
-        #[arg(long, value_name = "P", default_value_t = 0.5)]
-        threshold: f32,
-        /// Name of the model [default: the name of OUT].
-        #[arg(long)]
-        name: Option<String>,
-        /// Licence of the weights, an SPDX expression.
-        #[arg(long, value_name = "SPDX", default_value = "unknown")]
-        licence: String,
-    },
+    #[cfg(feature = "gpu")]
+    Import(ImportArgs),
+}
+
+/// `earmark model import`.
+#[cfg(feature = "gpu")]
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The weights.
+    #[arg(value_name = "IN")]
+    pub input: PathBuf,
+    /// The model file to write.
+    #[arg(value_name = "OUT")]
+    pub output: PathBuf,
+    /// Tag names in the order of the outputs, one per line, each with an optional tab and threshold [default: the
+    /// 50 tags of MagnaTagATune].
+    #[arg(long, value_name = "FILE")]
+    pub tags: Option<PathBuf>,
+    /// Threshold of tags for which the list gives none.
+    #[arg(long, value_name = "P", default_value_t = 0.5)]
+    pub threshold: f32,
+    /// Name of the model [default: the name of OUT].
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Licence of the weights, an SPDX expression.
+    #[arg(long, value_name = "SPDX", default_value = "unknown")]
+    pub licence: String,
 }

@@ -13,6 +13,8 @@ mod args;
 mod batch;
 mod commands;
 mod console;
+#[cfg(feature = "gui")]
+mod desktop;
 mod file_tags;
 mod inputs;
 mod isolate;
@@ -32,12 +34,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{CommandFactory, Parser};
+#[cfg(not(feature = "gui"))]
+use clap::CommandFactory;
+use clap::Parser;
 
 use crate::args::{Cli, Command};
 use crate::commands::Exit;
 use crate::console::Console;
-use crate::settings::TagSettings;
+use crate::settings::{LiveSettings, TagSettings};
 
 fn main() -> ExitCode {
     let exit = run(Cli::parse()).unwrap_or_else(|error| {
@@ -49,19 +53,29 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<Exit> {
     match cli.command {
+        #[cfg(feature = "gui")]
+        None => desktop::run(args::DesktopArgs::default()),
+        #[cfg(feature = "gui")]
+        Some(Command::Desktop(args)) => desktop::run(args),
+        #[cfg(not(feature = "gui"))]
         None => {
-            // The desktop is yet to come.
             let help = Cli::command().render_long_help();
             commands::print(help.to_string().as_bytes())?;
             Ok(Exit::Done)
         }
         Some(Command::Tag(args)) => {
             let file = settings::read_file(cli.config.as_deref(), |name| env::var_os(name).map(PathBuf::from))?;
-            commands::tag::run(&TagSettings::resolve(args, file)?)
+            commands::tag::run(&TagSettings::resolve(args, file.tag)?)
         }
         Some(Command::Merge(args)) => commands::merge::run(&args),
         Some(Command::TagAlone(args)) => isolate::run(&args),
         Some(Command::Undo(args)) => commands::undo::run(&args),
+        Some(Command::Live(args)) => {
+            let file = settings::read_file(cli.config.as_deref(), |name| env::var_os(name).map(PathBuf::from))?;
+            commands::live::run(&LiveSettings::resolve(args, file.live)?)
+        }
+        Some(Command::Export(args)) => commands::export::run(&args),
+        #[cfg(feature = "gpu")]
         Some(Command::Devices(args)) => commands::devices::run(&args),
         Some(Command::Model(command)) => commands::model::run(command),
         Some(Command::Completions { shell }) => commands::completions::run(shell),

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use earmark_core::engine::{DeviceChoice, Hop};
 use serde::Deserialize;
 
-use crate::args::{Format, TagArgs, TagOptions};
+use crate::args::{Format, LiveArgs, LiveFormat, LiveOptions, TagArgs, TagOptions};
 use crate::file_tags::WriteSettings;
 use crate::journal::Mode;
 use crate::shard::Shard;
@@ -173,34 +173,136 @@ fn hop(secs: f64) -> Result<(Hop, Option<String>)> {
     Ok((hop, note))
 }
 
+/// What `earmark live` listens to, as it was asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LiveSource {
+    /// What was chosen the last time, or the default microphone.
+    Remembered,
+    /// A device by a part of its name.
+    Input(String),
+    /// What the machine plays.
+    System,
+    /// A file, so many times as fast as it sounds.
+    File(PathBuf, f64),
+}
+
+/// `earmark live`, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LiveSettings {
+    /// Only list the devices.
+    pub list: bool,
+    /// What to listen to.
+    pub source: LiveSource,
+    /// Session file to write.
+    pub record: Option<PathBuf>,
+    /// FLAC file to write.
+    pub audio: Option<PathBuf>,
+    /// Text file to keep up to date.
+    pub now_playing: Option<PathBuf>,
+    /// When to end.
+    pub duration: Option<Duration>,
+    /// How results are written; `None` depends on the place.
+    pub format: Option<LiveFormat>,
+    /// Only results and errors.
+    pub quiet: bool,
+    /// Device to compute on.
+    pub device: DeviceChoice,
+    /// Model file; `None` is the built-in model.
+    pub model: Option<PathBuf>,
+}
+
+/// Fastest that a file is listened to: what one processor keeps up with.
+const MAX_SPEED: f64 = 100.0;
+
+/// Longest duration in seconds: a year.
+const MAX_DURATION_SECS: f64 = 366.0 * 86_400.0;
+
+impl LiveSettings {
+    /// Checks what flags and environment (`args`) and the settings file say, in this order of precedence.
+    ///
+    /// # Errors
+    /// The first rule that is broken, with the option's name and the offending value.
+    pub fn resolve(args: LiveArgs, file: LiveOptions) -> Result<Self> {
+        let LiveArgs { list, system, file: path, speed, record, audio, duration, options } = args;
+        // A source that is named on the command line is not overruled by one from elsewhere.
+        let options = options.or(file);
+        let speed = speed.unwrap_or(1.0);
+        ensure!((0.1..=MAX_SPEED).contains(&speed), "speed is {speed}; it must be between 0.1 and {MAX_SPEED}");
+        let source = match (path, system, options.input) {
+            (Some(path), _, _) => LiveSource::File(path, speed),
+            (None, true, _) => LiveSource::System,
+            (None, false, Some(input)) => {
+                ensure!(!input.trim().is_empty(), "input is empty; name a device, as --list shows them");
+                LiveSource::Input(input)
+            }
+            (None, false, None) => LiveSource::Remembered,
+        };
+        let duration = match duration {
+            None => None,
+            Some(secs) => {
+                ensure!(
+                    secs > 0.0 && secs <= MAX_DURATION_SECS,
+                    "duration is {secs}; it must be a number of seconds above 0 and at most a year"
+                );
+                Some(Duration::from_secs_f64(secs))
+            }
+        };
+        let device = match options.device {
+            None => DeviceChoice::Cpu,
+            Some(device) => device.parse().map_err(|cause: String| anyhow!("device: {cause}"))?,
+        };
+        Ok(Self {
+            list,
+            source,
+            record,
+            audio,
+            now_playing: options.now_playing,
+            duration,
+            format: options.format,
+            quiet: options.quiet.unwrap_or(false),
+            device,
+            model: options.model,
+        })
+    }
+}
+
 /// The settings file: one table per command.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct SettingsFile {
-    tag: TagOptions,
+pub struct SettingsFile {
+    /// `[tag]`.
+    pub tag: TagOptions,
+    /// `[live]`.
+    pub live: LiveOptions,
 }
 
 /// Reads the settings file: `explicit`, which must be there, or the default one of the environment, which may be.
 ///
 /// # Errors
 /// The file and the line that is wrong.
-pub fn read_file(explicit: Option<&Path>, var: impl Fn(&str) -> Option<PathBuf>) -> Result<TagOptions> {
+pub fn read_file(explicit: Option<&Path>, var: impl Fn(&str) -> Option<PathBuf>) -> Result<SettingsFile> {
     let Some(path) = explicit.map(Path::to_path_buf).or_else(|| default_path(var).filter(|path| path.is_file())) else {
-        return Ok(TagOptions::default());
+        return Ok(SettingsFile::default());
     };
     let shown = path.display();
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read the settings file {shown}"))?;
     let mut options = parse_file(&text).with_context(|| format!("the settings file {shown} is wrong"))?;
     // Names in a file mean the same wherever the command is started.
     let folder = path.parent().unwrap_or(Path::new(""));
-    options.model = options.model.map(|model| folder.join(model));
-    options.undo_journal = options.undo_journal.map(|journal| folder.join(journal));
-    options.out = options.out.map(|out| if out.as_os_str() == "-" { out } else { folder.join(out) });
+    let SettingsFile { tag, live } = &mut options;
+    for path in [&mut tag.model, &mut tag.out, &mut tag.undo_journal, &mut live.model, &mut live.now_playing]
+        .into_iter()
+        .flatten()
+    {
+        if path.as_os_str() != "-" {
+            *path = folder.join(&*path);
+        }
+    }
     Ok(options)
 }
 
-fn parse_file(text: &str) -> Result<TagOptions> {
-    Ok(toml::from_str::<SettingsFile>(text)?.tag)
+fn parse_file(text: &str) -> Result<SettingsFile> {
+    Ok(toml::from_str(text)?)
 }
 
 /// Where the settings file lies unless it is named: the XDG rule, and `%APPDATA%` where there is no home.
@@ -214,7 +316,10 @@ fn default_path(var: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::args::{Cli, Command};
 
     fn resolve(options: TagOptions, file: TagOptions) -> Result<TagSettings> {
         TagSettings::resolve(TagArgs { paths: vec!["a.wav".into()], options }, file)
@@ -232,7 +337,7 @@ mod tests {
     fn flags_win_over_the_file() {
         let flags = TagOptions { top_n: Some(3), quiet: Some(false), ..TagOptions::default() };
         let file = parse_file("[tag]\ntop-n = 7\nhop-secs = 1\nquiet = true\nformat = 'csv'\n").expect("valid");
-        let settings = resolve(flags, file).expect("valid");
+        let settings = resolve(flags, file.tag).expect("valid");
         assert_eq!(settings.top_n, 3);
         assert!(!settings.quiet);
         assert_eq!(settings.hop.samples(), 19_683);
@@ -291,10 +396,11 @@ mod tests {
         let path = folder.path().join("my.toml");
         fs::write(&path, "[tag]\nmodel = 'm.safetensors'\nout = '-'\n").expect("written");
         let options = read_file(Some(&path), |_| None).expect("valid");
-        assert_eq!(options.model, Some(folder.path().join("m.safetensors")));
-        assert_eq!(options.out, Some("-".into()));
+        assert_eq!(options.tag.model, Some(folder.path().join("m.safetensors")));
+        assert_eq!(options.tag.out, Some("-".into()));
         assert!(read_file(Some(&folder.path().join("absent.toml")), |_| None).is_err());
-        assert_eq!(read_file(None, |_| Some(folder.path().into())).expect("no file is fine"), TagOptions::default());
+        let none = read_file(None, |_| Some(folder.path().into())).expect("no file is fine");
+        assert_eq!(none, SettingsFile::default());
     }
 
     #[test]
@@ -305,5 +411,35 @@ mod tests {
         let with_xdg = default_path(|name| (name != "APPDATA").then(|| home.join(name)));
         assert_eq!(with_xdg, Some(home.join("XDG_CONFIG_HOME/earmark/config.toml")));
         assert_eq!(default_path(|_| None), None);
+    }
+
+    fn live(args: &[&str], file: &str) -> Result<LiveSettings> {
+        let cli = Cli::try_parse_from(["earmark", "live"].iter().chain(args))?;
+        let Some(Command::Live(args)) = cli.command else { bail!("another command") };
+        LiveSettings::resolve(args, parse_file(file)?.live)
+    }
+
+    #[test]
+    fn a_source_on_the_command_line_wins() {
+        let source = |args: &[&str], file: &str| live(args, file).expect("valid").source;
+        let file = "[live]\ninput = 'usb'\n";
+        assert_eq!(source(&[], ""), LiveSource::Remembered);
+        assert_eq!(source(&[], file), LiveSource::Input("usb".into()));
+        assert_eq!(source(&["--system"], file), LiveSource::System);
+        assert_eq!(source(&["--file", "a.mkv", "--speed", "4"], file), LiveSource::File("a.mkv".into(), 4.0));
+        assert_eq!(source(&["--input", "line"], file), LiveSource::Input("line".into()));
+        assert!(live(&["--system", "--input", "line"], "").is_err());
+        assert!(live(&["--speed", "2"], "").is_err());
+    }
+
+    #[test]
+    fn broken_rules_of_live_name_option_and_value() {
+        let message = |args: &[&str]| live(args, "").expect_err("refused").to_string();
+        assert!(message(&["--duration", "-1"]).starts_with("duration is -1"));
+        assert!(message(&["--duration", "NaN"]).starts_with("duration is NaN"));
+        assert!(message(&["--file", "a", "--speed", "1000"]).starts_with("speed is 1000"));
+        assert!(message(&["--input", " "]).contains("--list"));
+        assert!(message(&["--device", "cuda"]).contains("'cuda'"));
+        assert!(live(&[], "[live]\nspeed = 2\n").expect_err("refused").to_string().contains("speed"));
     }
 }

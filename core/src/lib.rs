@@ -18,6 +18,8 @@ pub mod audio;
 pub mod engine;
 #[cfg(feature = "burn")]
 pub mod kernels;
+#[cfg(feature = "live")]
+pub mod live;
 mod matrix;
 #[cfg(feature = "burn")]
 pub mod model;

@@ -105,6 +105,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "burn")]
     #[test]
     fn overlapping_rows_and_accumulation() {
         // Left is [[1, 2], [2, 3], [3, 4]] out of four numbers; right transposed is [[1, 10], [100, 1000]].

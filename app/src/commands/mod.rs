@@ -1,7 +1,12 @@
 //! One module per command. Each returns how the process ends.
 
 pub mod completions;
+#[cfg(feature = "gpu")]
 pub mod devices;
+pub mod export;
+#[cfg(feature = "gpu")]
+mod import;
+pub mod live;
 pub mod merge;
 pub mod model;
 pub mod tag;

@@ -1,21 +1,16 @@
 //! `earmark model`: look into model files, or make one.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
-use earmark_core::model::import;
+use anyhow::Result;
 use earmark_core::model_file::{Model, ModelMetadata};
 use earmark_core::tags::{Calibration, MIN_POSITIVES};
 use earmark_core::weights::Weights;
 use earmark_core::{SAMPLE_RATE_HZ, WINDOW_SAMPLES};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Exit;
 use crate::args::ModelCommand;
-use crate::console::Console;
-use crate::inputs::shown;
 
 /// Runs a `model` command.
 ///
@@ -28,64 +23,10 @@ pub fn run(command: ModelCommand) -> Result<Exit> {
             let text = if json { info_json(&model)? } else { info(&model) };
             super::print(text.as_bytes())?;
         }
-        ModelCommand::Import { input, output, tags, threshold, name, licence } => {
-            ensure!((0.0..=1.0).contains(&threshold), "threshold is {threshold}; it must be between 0 and 1");
-            let (architecture, weights) = import::read(&input)?;
-            let tags = match tags {
-                Some(file) => read_tags(&file, threshold)?,
-                None => default_tags(architecture.num_tags, threshold)?,
-            };
-            let (tags, thresholds) = tags.into_iter().unzip();
-            let name = name.unwrap_or_else(|| output.file_stem().map_or_else(String::new, |stem| shown(stem.as_ref())));
-            let metadata = ModelMetadata {
-                thresholds,
-                training: json!({ "imported_from": shown(input.file_name().unwrap_or_default().as_ref()) }),
-                licence,
-                ..ModelMetadata::new(name, architecture, tags)
-            };
-            let model = Model { metadata, weights };
-            model.validate()?;
-            model.save(&output)?;
-            let ModelMetadata { name, tags, .. } = &model.metadata;
-            Console::new(false).note(format!("wrote {}: model {name}, {} tags", shown(&output), tags.len()));
-        }
+        #[cfg(feature = "gpu")]
+        ModelCommand::Import(args) => super::import::run(args)?,
     }
     Ok(Exit::Done)
-}
-
-/// A tag and its threshold.
-type Tag = (String, f32);
-
-fn default_tags(num_tags: usize, threshold: f32) -> Result<Vec<Tag>> {
-    let known = earmark_assets::MTAT_TAGS;
-    ensure!(
-        num_tags == known.len(),
-        "these weights have {num_tags} outputs, not the {} of MagnaTagATune; name them with --tags FILE",
-        known.len()
-    );
-    Ok(known.iter().map(|&tag| (tag.to_owned(), threshold)).collect())
-}
-
-fn read_tags(file: &Path, threshold: f32) -> Result<Vec<Tag>> {
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read the tags in {}", shown(file)))?;
-    parse_tags(&text, threshold).with_context(|| format!("the tags in {} are wrong", shown(file)))
-}
-
-/// One tag per line, with an optional tab and threshold; blank lines do not count.
-fn parse_tags(text: &str, default_threshold: f32) -> Result<Vec<Tag>> {
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines
-        .map(|(index, line)| match line.split_once('\t') {
-            None => Ok((line.trim().to_owned(), default_threshold)),
-            Some((name, threshold)) => {
-                let threshold = threshold.trim();
-                let parsed = threshold.parse().with_context(|| {
-                    format!("line {}: the threshold '{threshold}' is not a number between 0 and 1", index + 1)
-                })?;
-                Ok((name.trim().to_owned(), parsed))
-            }
-        })
-        .collect()
 }
 
 /// What is known of a model, without its weights.
@@ -176,15 +117,9 @@ fn num_parameters(weights: &Weights) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde_json::json;
 
-    #[test]
-    fn tag_lists_may_carry_thresholds() {
-        let tags = parse_tags("rock\t0.25\n\nno vocals\r\n", 0.5).expect("valid");
-        assert_eq!(tags, [("rock".to_owned(), 0.25), ("no vocals".to_owned(), 0.5)]);
-        let error = parse_tags("a\nrock\tloud", 0.5).expect_err("refused").to_string();
-        assert!(error.contains("line 2") && error.contains("loud"), "{error}");
-    }
+    use super::*;
 
     #[test]
     fn free_form_json_becomes_one_line_per_value() {
@@ -193,11 +128,5 @@ mod tests {
         let expected =
             ["gain [0.5,1.2]", "identity.clips (3 values; --json shows them)", "identity.commit abc", "seed 1"];
         assert_eq!(outline("", &value), expected);
-    }
-
-    #[test]
-    fn the_default_tags_need_fifty_outputs() {
-        assert_eq!(default_tags(50, 0.5).expect("valid").len(), 50);
-        assert!(default_tags(10, 0.5).expect_err("refused").to_string().contains("--tags"));
     }
 }

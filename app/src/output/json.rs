@@ -243,10 +243,7 @@ impl<'a> Ndjson<'a> {
     }
 
     fn event(&self, out: &mut dyn Write, event: &'static str, payload: impl Serialize) -> io::Result<()> {
-        let timestamp = self.now.map(|now| timestamp(now()));
-        let event = Envelope { spec_version: SPEC_VERSION, timestamp, event, payload };
-        serde_json::to_writer(&mut *out, &event)?;
-        out.write_all(b"\n")
+        write_event(out, self.now.map(|now| now()), event, payload)
     }
 }
 
@@ -288,8 +285,20 @@ impl Report for Ndjson<'_> {
     }
 }
 
+/// One event as a line; without a moment it is not dated.
+pub fn write_event(
+    out: &mut dyn Write,
+    now: Option<SystemTime>,
+    event: &'static str,
+    payload: impl Serialize,
+) -> io::Result<()> {
+    let event = Envelope { spec_version: SPEC_VERSION, timestamp: now.map(timestamp), event, payload };
+    serde_json::to_writer(&mut *out, &event)?;
+    out.write_all(b"\n")
+}
+
 /// A moment as RFC 3339 in UTC with milliseconds.
-fn timestamp(moment: SystemTime) -> String {
+pub fn timestamp(moment: SystemTime) -> String {
     let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, secs) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = civil(days);

@@ -17,9 +17,9 @@ use earmark_core::engine::Hop;
 use earmark_core::model_file::ModelMetadata;
 use earmark_core::tags::{Group, Heard, TagConfidence, TagVocabulary, top, verdict};
 
-pub use destination::{Output, is_file};
+pub use destination::{Destination, Output, is_file};
 pub use human::Style;
-pub use json::SPEC_VERSION;
+pub use json::{SPEC_VERSION, timestamp, write_event};
 
 use crate::args::Format;
 use crate::progress::Snapshot;

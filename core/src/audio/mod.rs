@@ -28,6 +28,7 @@ mod sanitize;
 mod sniff;
 #[cfg(test)]
 mod tests;
+mod tonality;
 
 use std::fmt;
 use std::fs::File;
@@ -41,10 +42,14 @@ pub use mix::mix_snr;
 pub use packets::copy_packets;
 pub use resample::{MAX_RATE_HZ, MIN_RATE_HZ, Resampler, resample};
 pub use sanitize::CLAMP;
+pub use tonality::TonalityMeter;
 
 use crate::SAMPLE_RATE_HZ;
 use decode::{Refusal, SymphoniaSource};
 use ffmpeg::{Ffmpeg, FfmpegSource};
+#[cfg(feature = "live")]
+pub(crate) use sanitize::Sanitizer;
+#[cfg(not(feature = "live"))]
 use sanitize::Sanitizer;
 
 /// Mono samples with their rate.

@@ -72,6 +72,15 @@ impl Resampler {
     /// # Errors
     /// [`AudioError::SampleRate`] if a rate lies outside of [`MIN_RATE_HZ`]`..=`[`MAX_RATE_HZ`].
     pub fn new(from_hz: u32, to_hz: u32) -> Result<Self, AudioError> {
+        Self::with_block(from_hz, to_hz, BLOCK)
+    }
+
+    /// The same with blocks of about `block` input samples. With fewer a live stream waits less, and the filter's edge is
+    /// wider in the same measure.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_block(from_hz: u32, to_hz: u32, block: usize) -> Result<Self, AudioError> {
         let supported = MIN_RATE_HZ..=MAX_RATE_HZ;
         let rate_error = AudioError::SampleRate { from_hz, to_hz };
         if !supported.contains(&from_hz) || !supported.contains(&to_hz) {
@@ -83,7 +92,7 @@ impl Resampler {
             // An even number of the smallest blocks makes both block sizes even, and with them the delay, half a block,
             // an integer on both sides: it can be cut off exactly.
             let smallest = (from_hz / gcd(from_hz, to_hz)) as usize;
-            let block = BLOCK.div_ceil(smallest).next_multiple_of(2) * smallest;
+            let block = block.max(1).div_ceil(smallest).next_multiple_of(2) * smallest;
             let fft = Fft::new(from_hz as usize, to_hz as usize, block, 1, FixedSync::Both).map_err(|_| rate_error)?;
             let mut blocks = Blocks {
                 input: vec![0.0; fft.input_frames_max()],

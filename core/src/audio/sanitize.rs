@@ -35,6 +35,16 @@ impl Sanitizer {
         }
     }
 
+    /// Appends the mean of each frame's channels to `mono`; each sample is repaired first. `interleaved` holds whole
+    /// frames of `channels` samples.
+    #[cfg(feature = "live")]
+    pub fn downmix_interleaved(&mut self, interleaved: &[f32], channels: usize, mono: &mut Vec<f32>) {
+        let scale = 1.0 / channels.max(1) as f32;
+        for frame in interleaved.chunks_exact(channels.max(1)) {
+            mono.push(frame.iter().map(|&sample| self.repair(sample)).sum::<f32>() * scale);
+        }
+    }
+
     /// Appends the mean of the channels to `mono`; each channel is repaired first, so one broken channel does not spoil
     /// the others. `planes` are the channels, all of one length.
     pub fn downmix_planar(&mut self, planes: &[Vec<f32>], mono: &mut Vec<f32>) {
@@ -76,5 +86,15 @@ mod tests {
         assert_eq!(sanitizer.non_finite, 1);
         sanitizer.downmix_planar(&[], &mut mono);
         assert_eq!(mono.len(), 3);
+    }
+
+    #[cfg(feature = "live")]
+    #[test]
+    fn frames_and_planes_have_the_same_mean() {
+        let mut sanitizer = Sanitizer::default();
+        let mut mono = vec![9.0];
+        sanitizer.downmix_interleaved(&[1.0, 0.0, 0.5, 0.5, f32::NAN, 1.0], 3, &mut mono);
+        assert_eq!(mono, [9.0, 0.5, 0.5]);
+        assert_eq!(sanitizer.non_finite, 1);
     }
 }

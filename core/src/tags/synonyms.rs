@@ -33,6 +33,7 @@ const OPPOSITES: &[(&str, &str)] = &[
     ("opera", "no vocals"),
     ("fast", "slow"),
     ("loud", "quiet"),
+    ("loud", "soft"),
 ];
 
 /// Tags of a vocabulary that name the same thing.
