@@ -21,6 +21,7 @@ use super::file;
 use super::frames::{FrameFormat, Mark, RING_SECS, Trouble};
 use super::hearing::Hearing;
 use super::loss::LossMeter;
+use super::output::OutputHost;
 use super::recorder::{RecordOptions, Recorder};
 use super::session::{
     CertainRecord, EndRecord, GapCause, GapRecord, Header, NowRecord, Record, SegmentRecord, SourceRecord, TagsRecord,
@@ -135,6 +136,8 @@ pub(super) struct Worker<'e> {
     hearing: Hearing<'e>,
     outputs: Outputs,
     choice: SourceChoice,
+    /// Plays files aloud.
+    output: Option<Arc<dyn OutputHost>>,
     phase: Phase,
     /// How large a buffer each device was found to need.
     patience: HashMap<String, u32>,
@@ -180,6 +183,7 @@ impl<'e> Worker<'e> {
             hearing,
             outputs,
             choice,
+            output: None,
             patience: HashMap::new(),
             recorder: None,
             state,
@@ -196,6 +200,11 @@ impl<'e> Worker<'e> {
             ended: Vec::new(),
             unpublished: None,
         }
+    }
+
+    /// Files are played aloud from now on.
+    pub fn play_files_on(&mut self, output: Arc<dyn OutputHost>) {
+        self.output = Some(output);
     }
 
     /// Whether there is nothing left to do: stopped, or the file has ended.
@@ -277,7 +286,9 @@ impl<'e> Worker<'e> {
     /// Opens what is chosen; `from` is the device that another one replaces.
     fn open(&mut self, from: Option<String>) {
         let opened = match &self.choice {
-            SourceChoice::File(path) => file::play(path, &self.clock).map(|capture| (capture, None)),
+            SourceChoice::File(path) => {
+                file::play(path, &self.clock, self.output.as_deref()).map(|capture| (capture, None))
+            }
             choice => self.host.devices().and_then(|devices| {
                 let device = choice.find(&devices).ok_or_else(|| CaptureError::Gone {
                     device: choice.to_string(),
@@ -349,6 +360,11 @@ impl<'e> Worker<'e> {
 
     /// Looks at what the source reports, and at what it does not.
     fn watch_source(&mut self) {
+        if let Phase::Running(running) = &self.phase
+            && let Some(notice) = running.capture.frames.signals().take_notice()
+        {
+            self.notice(notice);
+        }
         let Phase::Running(running) = &mut self.phase else { return };
         let name = running.device.as_ref().map_or_else(|| self.choice.to_string(), |device| device.name.clone());
         let now = self.clock.now();
