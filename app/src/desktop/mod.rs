@@ -12,6 +12,7 @@
 
 mod app;
 mod context;
+mod dialogs;
 mod files;
 mod live;
 mod model;
