@@ -28,8 +28,9 @@ use earmark_core::engine::{self, DeviceChoice, Notify};
 use earmark_core::live::{Clock, OutputHost, Player, SystemClock, SystemHost};
 use eframe::egui::{self, Align, Key, KeyboardShortcut, Layout, Modifiers, RichText, Ui, vec2};
 
+use super::asking::{Asking, Reply};
 use super::context::{Command, Loaded, Shared, Toast, Weight};
-use super::dialogs::{self, Ask, Dialogs, Question, Reply};
+use super::dialog::{Request, Wanted};
 use super::theme;
 use crate::args::Format;
 use crate::inputs::shown;
@@ -58,7 +59,6 @@ type MakeTagger = dyn Fn(&Arc<Loaded>) -> Tagger + Send + Sync;
 
 /// What the page has from outside, so that a test can give it.
 struct Outside {
-    ask: Arc<Ask>,
     host: Arc<dyn OutputHost>,
     clock: Arc<dyn Clock>,
     cache: PathBuf,
@@ -69,7 +69,6 @@ impl Default for Outside {
     fn default() -> Self {
         let cache = ProjectDirs::from("", "", "earmark").map(|folders| folders.cache_dir().to_owned());
         Self {
-            ask: Arc::new(dialogs::system),
             host: Arc::new(SystemHost::new()),
             clock: Arc::new(SystemClock::new()),
             cache: cache.unwrap_or_else(|| std::env::temp_dir().join("earmark")),
@@ -96,7 +95,6 @@ fn tagger(loaded: &Arc<Loaded>) -> Tagger {
 struct Desk {
     loaded: Arc<Loaded>,
     queue: Queue,
-    dialogs: Dialogs<Purpose>,
 }
 
 /// The page.
@@ -104,6 +102,7 @@ struct Desk {
 pub struct FilesPage {
     outside: Outside,
     desk: Option<Desk>,
+    asking: Asking<Purpose>,
     search_text: String,
     search: Search,
     order: Order,
@@ -138,7 +137,7 @@ impl FilesPage {
         let Some(desk) = &mut self.desk else { return };
         desk.queue.poll();
         desk.queue.take_notices().into_iter().for_each(|notice| shared.error(notice));
-        while let Some((purpose, reply)) = desk.dialogs.poll() {
+        if let Some((purpose, reply)) = self.asking.poll() {
             match (purpose, reply) {
                 (_, Reply::Closed) => {}
                 (_, Reply::Impossible(why)) => shared.error(why),
@@ -193,10 +192,7 @@ impl FilesPage {
         } else {
             let wake = ctx.clone();
             let queue = Queue::new(tagger, self.outside.cache.clone(), Arc::new(move || wake.request_repaint()));
-            queue.map(|queue| {
-                let dialogs = Dialogs::new(Arc::clone(&self.outside.ask));
-                self.desk = Some(Desk { loaded, queue, dialogs });
-            })
+            queue.map(|queue| self.desk = Some(Desk { loaded, queue }))
         };
         if let Err(error) = taken {
             shared.error(format!("files cannot be tagged with this model: {error:#}"));
@@ -257,7 +253,7 @@ impl FilesPage {
         let control = |key| KeyboardShortcut::new(Modifiers::COMMAND, key);
         let pressed = |shortcut: KeyboardShortcut| ui.input_mut(|input| input.consume_shortcut(&shortcut));
         if pressed(control(Key::O)) {
-            self.ask(ui.ctx(), &Question::Music, Purpose::Add, shared);
+            self.ask(ui.ctx(), Wanted::Files(&[]), Purpose::Add, shared);
         }
         if pressed(control(Key::F)) {
             self.focus_search = true;
@@ -341,26 +337,27 @@ impl FilesPage {
         }
     }
 
-    fn ask(&mut self, ctx: &egui::Context, question: &Question, purpose: Purpose, shared: &Shared) {
-        let Some(desk) = &mut self.desk else { return };
+    fn ask(&mut self, ctx: &egui::Context, wanted: Wanted, purpose: Purpose, shared: &Shared) {
         let folders = &shared.settings.folders;
-        let folder = if purpose == Purpose::Add { &folders.music } else { &folders.exports };
-        let wake = ctx.clone();
-        desk.dialogs.ask(question, folder.as_ref(), purpose, move || wake.request_repaint());
+        let (title, folder) = match purpose {
+            Purpose::Add => ("Add music", &folders.music),
+            Purpose::Export(_) => ("Export", &folders.exports),
+        };
+        self.asking.ask(ctx, shared, Request { title, wanted, folder: folder.clone() }, purpose);
     }
 
     /// Title, what can be done, the search, and how far the run is.
     fn head(&mut self, ui: &mut Ui, shared: &mut Shared) {
         let palette = theme::of(ui);
-        let mut question = None;
+        let mut asked = None;
         ui.horizontal(|ui| {
             ui.label(RichText::new("Files").text_style(theme::title()).color(palette.strong));
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                question = self.actions(ui);
+                asked = self.actions(ui);
             });
         });
-        if let Some((question, purpose)) = question {
-            self.ask(ui.ctx(), &question, purpose, shared);
+        if let Some((wanted, purpose)) = asked {
+            self.ask(ui.ctx(), wanted, purpose, shared);
         }
         let Some(desk) = &mut self.desk else { return };
         let counts = desk.queue.counts();
@@ -406,17 +403,17 @@ impl FilesPage {
     }
 
     /// Buttons, from the right.
-    fn actions(&mut self, ui: &mut Ui) -> Option<(Question, Purpose)> {
+    fn actions(&mut self, ui: &mut Ui) -> Option<(Wanted, Purpose)> {
         let mut asked = None;
         let desk = self.desk.as_mut()?;
         let counts = desk.queue.counts();
         let primary = theme::of(ui);
         let add = egui::Button::new(RichText::new("Add files").color(primary.on_accent)).fill(primary.accent);
         if ui.add(add).on_hover_text("Ctrl O").accessible_name("Add files").clicked() {
-            asked = Some((Question::Music, Purpose::Add));
+            asked = Some((Wanted::Files(&[]), Purpose::Add));
         }
         if ui.button("Add folder").clicked() {
-            asked = Some((Question::Folders, Purpose::Add));
+            asked = Some((Wanted::Folder, Purpose::Add));
         }
         if counts.all == 0 {
             return asked;
@@ -431,12 +428,7 @@ impl FilesPage {
                 ui.label(RichText::new(what).text_style(theme::caption()).color(theme::of(ui).muted));
                 for (format, name, ending) in FORMATS {
                     if ui.button(name).clicked() {
-                        let question = Question::Save {
-                            name: format!("earmark.{ending}"),
-                            kind: name.to_owned(),
-                            ending: ending.to_owned(),
-                        };
-                        asked = Some((question, Purpose::Export(format)));
+                        asked = Some((Wanted::Place(format!("earmark.{ending}")), Purpose::Export(format)));
                         ui.close();
                     }
                 }

@@ -12,7 +12,7 @@ use egui_kittest::kittest::{NodeT, Queryable};
 
 use super::queue::testing::{TAGS, filled, tagger, tone};
 use super::*;
-use crate::desktop::dialogs::testing::choosing;
+use crate::desktop::asking::testing::Choosing;
 use crate::desktop::settings::Settings;
 
 /// A page with invented dialogs, output and engine.
@@ -37,15 +37,16 @@ impl egui::DroppedFile for Dropped {
 
 const RATE_HZ: u32 = 22_050;
 
-fn shared() -> Shared {
+fn shared(chosen: Vec<PathBuf>) -> Shared {
     let model = crate::commands::load_model(None).expect("the built-in model");
     let engine = Arc::new(CpuEngine::new(&model, 1).expect("usable"));
-    Shared::new(Loaded::with(model, "0".repeat(64), None, engine), Settings::default())
+    let mut shared = Shared::new(Loaded::with(model, "0".repeat(64), None, engine), Settings::default());
+    shared.dialogs = Box::new(Choosing(chosen));
+    shared
 }
 
-fn outside(folder: &Path, chosen: Vec<PathBuf>, output: &FakeOutput) -> Outside {
+fn outside(folder: &Path, output: &FakeOutput) -> Outside {
     Outside {
-        ask: choosing(chosen),
         host: Arc::new(output.clone()),
         cache: folder.join("cache"),
         make_tagger: Arc::new(|_| tagger("ear")),
@@ -53,7 +54,7 @@ fn outside(folder: &Path, chosen: Vec<PathBuf>, output: &FakeOutput) -> Outside 
     }
 }
 
-fn harness<'a>(page: FilesPage) -> Harness<'a, Stage> {
+fn harness<'a>(page: FilesPage, chosen: Vec<PathBuf>) -> Harness<'a, Stage> {
     Harness::builder()
         .with_size([960.0, 640.0])
         .with_theme(egui::Theme::Dark)
@@ -64,7 +65,7 @@ fn harness<'a>(page: FilesPage) -> Harness<'a, Stage> {
                 stage.page.logic(&ctx, &mut stage.shared);
                 stage.page.ui(ui, &mut stage.shared);
             },
-            Stage { page, shared: shared() },
+            Stage { page, shared: shared(chosen) },
         )
 }
 
@@ -96,7 +97,7 @@ fn library(folder: &Path) -> PathBuf {
 fn tagged<'a>(folder: &Path) -> (Harness<'a, Stage>, FakeOutput) {
     let output = FakeOutput::new(RATE_HZ, 2);
     let music = library(folder);
-    let mut harness = harness(FilesPage::with(outside(folder, vec![folder.join("export.csv")], &output)));
+    let mut harness = harness(FilesPage::with(outside(folder, &output)), vec![folder.join("export.csv")]);
     harness.step();
     assert!(harness.query_by_label_contains("Drop music").is_some(), "what to do is said");
     harness.input_mut().dropped_files.push(Arc::new(Dropped(music)));
@@ -225,12 +226,12 @@ fn the_dialog_adds_files_and_its_absence_is_told() {
     let folder = tempfile::tempdir().expect("a folder");
     let music = library(folder.path());
     let output = FakeOutput::new(RATE_HZ, 2);
-    let mut opened = harness(FilesPage::with(outside(folder.path(), vec![music.join("soft.wav")], &output)));
+    let mut opened = harness(FilesPage::with(outside(folder.path(), &output)), vec![music.join("soft.wav")]);
     opened.step();
     opened.key_press_modifiers(Modifiers::COMMAND, Key::O);
     until(&mut opened, "a tagged file", |harness| harness.query_by_label_contains("soft.wav, 0:04, harp").is_some());
 
-    let mut none = harness(FilesPage::with(outside(folder.path(), Vec::new(), &output)));
+    let mut none = harness(FilesPage::with(outside(folder.path(), &output)), Vec::new());
     none.step();
     none.get_by_label("Add files").click();
     let end = Instant::now() + Duration::from_secs(60);
@@ -258,14 +259,10 @@ fn ten_thousand_rows_are_fluid() {
             ..done.clone()
         })
         .collect();
-    let mut page = FilesPage::with(outside(folder.path(), Vec::new(), &output));
+    let mut page = FilesPage::with(outside(folder.path(), &output));
     let loaded = Arc::clone(&small.state().shared.loaded);
-    page.desk = Some(Desk {
-        loaded: Arc::clone(&loaded),
-        queue: filled(folder.path(), entries),
-        dialogs: Dialogs::new(choosing(Vec::new())),
-    });
-    let mut harness = harness(page);
+    page.desk = Some(Desk { loaded: Arc::clone(&loaded), queue: filled(folder.path(), entries) });
+    let mut harness = harness(page, Vec::new());
     harness.state_mut().shared.loaded = loaded;
     harness.run_steps(3);
     let began = Instant::now();

@@ -19,8 +19,9 @@ use earmark_core::engine::{CpuEngine, Hop, self_test};
 use eframe::egui::{self, Align, Layout, RichText, Ui, vec2};
 use egui_extras::{Column, TableBuilder};
 
+use super::asking::{Asking, Reply};
 use super::context::{Command, Loaded, Shared};
-use super::dialogs::{self, Ask, Dialogs, Question, Reply};
+use super::dialog::{Request, Wanted};
 use super::theme;
 use card::{Card, TagRow};
 
@@ -52,26 +53,16 @@ struct Shown {
 }
 
 /// The page.
+#[derive(Default)]
 pub struct ModelPage {
-    dialogs: Dialogs<()>,
+    asking: Asking<()>,
     shown: Option<Shown>,
 }
 
-impl Default for ModelPage {
-    fn default() -> Self {
-        Self::with(Arc::new(dialogs::system))
-    }
-}
-
 impl ModelPage {
-    /// With dialogs that `ask` opens.
-    fn with(ask: Arc<Ask>) -> Self {
-        Self { dialogs: Dialogs::new(ask), shown: None }
-    }
-
     /// What happens whether or not it is seen.
     pub fn logic(&mut self, _ctx: &egui::Context, shared: &mut Shared) {
-        while let Some(((), reply)) = self.dialogs.poll() {
+        if let Some(((), reply)) = self.asking.poll() {
             match reply {
                 Reply::Closed => {}
                 Reply::Impossible(why) => shared.error(why),
@@ -139,8 +130,9 @@ impl ModelPage {
     }
 
     fn ask(&mut self, ctx: &egui::Context, shared: &Shared) {
-        let wake = ctx.clone();
-        self.dialogs.ask(&Question::Model, shared.settings.folders.model.as_ref(), (), move || wake.request_repaint());
+        let folder = shared.settings.folders.model.clone();
+        let request = Request { title: "Load a model", wanted: Wanted::File(&["safetensors"]), folder };
+        self.asking.ask(ctx, shared, request, ());
     }
 }
 

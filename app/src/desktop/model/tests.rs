@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use earmark_core::engine::CpuEngine;
 use earmark_core::model_file::Model;
-use eframe::egui;
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable;
 
 use super::*;
-use crate::desktop::dialogs::testing::choosing;
+use crate::desktop::asking::testing::Choosing;
 use crate::desktop::settings::Settings;
 
 struct Stage {
@@ -22,14 +21,15 @@ struct Stage {
 fn harness<'a>(chosen: Vec<PathBuf>) -> Harness<'a, Stage> {
     let model = crate::commands::load_model(None).expect("the built-in model");
     let engine = Arc::new(CpuEngine::new(&model, 1).expect("usable"));
-    let shared = Shared::new(Loaded::with(model, "0".repeat(64), None, engine), Settings::default());
+    let mut shared = Shared::new(Loaded::with(model, "0".repeat(64), None, engine), Settings::default());
+    shared.dialogs = Box::new(Choosing(chosen));
     Harness::builder().with_size([1_000.0, 900.0]).with_context_setup(theme::apply).build_ui_state(
         |ui, stage: &mut Stage| {
             let ctx = ui.ctx().clone();
             stage.page.logic(&ctx, &mut stage.shared);
             stage.page.ui(ui, &mut stage.shared);
         },
-        Stage { page: ModelPage::with(choosing(chosen)), shared },
+        Stage { page: ModelPage::default(), shared },
     )
 }
 
