@@ -476,6 +476,9 @@ pub struct ExportArgs {
 #[cfg(feature = "gui")]
 #[derive(Clone, Debug, Default, Args)]
 pub struct DesktopArgs {
+    /// Files and folders to tag, on the page of files.
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
     /// Page to open on: live, files, model or settings.
     #[arg(long)]
     pub page: Option<String>,

@@ -18,6 +18,8 @@ mod files;
 mod live;
 mod model;
 mod settings;
+#[cfg(test)]
+mod snapshot;
 mod taggram;
 mod theme;
 mod widgets;

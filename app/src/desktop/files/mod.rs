@@ -15,6 +15,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod track;
+mod writing;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,6 +41,7 @@ use list::{Column, Order, Search};
 use queue::{Queue, Tagger};
 use table::Table;
 use track::Track;
+use writing::Writing;
 
 /// Time between two looks at the queue while it is running: rows move no more often.
 const ROWS_EVERY_SECS: f64 = 0.2;
@@ -102,6 +104,7 @@ struct Desk {
 pub struct FilesPage {
     outside: Outside,
     desk: Option<Desk>,
+    to_add: Vec<PathBuf>,
     asking: Asking<Purpose>,
     search_text: String,
     search: Search,
@@ -116,6 +119,7 @@ pub struct FilesPage {
     player: Option<Player>,
     exports: Option<Receiver<(PathBuf, usize, Result<()>)>>,
     focus_search: bool,
+    writing: Option<Writing>,
 }
 
 impl Default for Order {
@@ -131,10 +135,16 @@ impl FilesPage {
         Self { outside, ..Self::default() }
     }
 
+    /// Tags files and what lies in folders, as soon as there is a model.
+    pub fn add(&mut self, paths: Vec<PathBuf>) {
+        self.to_add.extend(paths);
+    }
+
     /// What happens whether or not it is seen.
     pub fn logic(&mut self, ctx: &egui::Context, shared: &mut Shared) {
         self.take_model(ctx, shared);
         let Some(desk) = &mut self.desk else { return };
+        desk.queue.add(std::mem::take(&mut self.to_add));
         desk.queue.poll();
         desk.queue.take_notices().into_iter().for_each(|notice| shared.error(notice));
         if let Some((purpose, reply)) = self.asking.poll() {
@@ -206,7 +216,9 @@ impl FilesPage {
         if let Some(desk) = &mut self.desk {
             desk.queue.add(dropped);
         }
-        self.keys(ui, shared);
+        if self.writing.is_none() {
+            self.keys(ui, shared);
+        }
         self.refresh_rows(ui);
         self.head(ui, shared);
         let Some(desk) = &mut self.desk else { return };
@@ -227,6 +239,10 @@ impl FilesPage {
         }
         if !ui.input(|input| input.raw.hovered_files.is_empty()) {
             drop_here(ui);
+        }
+        let ctx = ui.ctx().clone();
+        if self.writing.as_mut().is_some_and(|writing| !writing.ui(&ctx)) {
+            self.writing = None;
         }
     }
 
@@ -434,6 +450,13 @@ impl FilesPage {
                 }
             });
             export.response.on_hover_text("Write what is shown to a file");
+            if ui
+                .button("Write tags")
+                .on_hover_text("Into the files that are shown; first you see what changes")
+                .clicked()
+            {
+                self.writing = Writing::begin(ui.ctx(), &desk.queue, &self.rows);
+            }
         });
         if desk.queue.is_running() {
             if ui.button("Stop").on_hover_text("What is done stays").clicked() {

@@ -138,8 +138,8 @@ fn head(ui: &mut Ui, name: &str, column: Column, order: Order) -> bool {
     let is_ordered = order.by == column;
     let arrow = match (is_ordered, order.reverse) {
         (false, _) => "",
-        (true, false) => " ⏶",
-        (true, true) => " ⏷",
+        (true, false) => " ↑",
+        (true, true) => " ↓",
     };
     let color = if is_ordered { palette.strong } else { palette.muted };
     let text = RichText::new(format!("{name}{arrow}")).text_style(theme::caption()).color(color);

@@ -278,3 +278,28 @@ fn ten_thousand_rows_are_fluid() {
     assert!(harness.state().page.table.selected() > Some(500));
     assert_eq!(TAGS.len(), 4);
 }
+
+#[test]
+fn the_page_looks_as_it_should() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut harness, _) = tagged(folder.path());
+    harness.get_by_label_contains("loud.wav, 0:08").click();
+    until(&mut harness, "an opened track", |harness| harness.query_by_label("0:00 / 0:08").is_some());
+    harness.remove_cursor();
+    harness.run_steps(4);
+    crate::desktop::snapshot::compare(&mut harness, "files");
+}
+
+#[test]
+fn tags_are_shown_before_they_are_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut harness, _) = tagged(folder.path());
+    let before = std::fs::read(folder.path().join("music/loud.wav")).expect("readable");
+    harness.get_by_label("Write tags").click();
+    until(&mut harness, "a preview", |harness| harness.query_by_label_contains("2 files would change").is_some());
+    assert!(harness.query_by_label_contains("GENRE: (none) -> Rock").is_some());
+    harness.get_by_label("Cancel").click();
+    harness.run_steps(2);
+    assert!(harness.query_by_label_contains("would change").is_none());
+    assert_eq!(std::fs::read(folder.path().join("music/loud.wav")).expect("readable"), before);
+}

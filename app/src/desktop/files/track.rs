@@ -113,10 +113,11 @@ impl Track {
         let is_playing = state.is_some_and(PlayerState::is_playing);
         let mut wish = None;
         ui.horizontal(|ui| {
-            let (sign, name) = if is_playing { ("⏸", "Pause") } else { ("▶", "Play") };
-            let sign = RichText::new(sign).color(palette.on_accent);
-            let button = egui::Button::new(sign).fill(palette.accent).min_size(vec2(theme::CONTROL, theme::CONTROL));
-            if ui.add(button).on_hover_text(format!("{name} (space)")).accessible_name(name).clicked() {
+            let name = if is_playing { "Pause" } else { "Play" };
+            let button = egui::Button::new("").fill(palette.accent).min_size(vec2(theme::CONTROL, theme::CONTROL));
+            let response = ui.add(button).on_hover_text(format!("{name} (space)")).accessible_name(name);
+            sign(ui, response.rect, is_playing);
+            if response.clicked() {
                 wish = Some(Wish::PlayOrPause);
             }
             let position = state.map_or(0.0, |state| state.position_s).min(self.duration_s);
@@ -210,6 +211,21 @@ impl Chip {
             places,
             whole_track: heard.whole_track,
         }
+    }
+}
+
+/// A triangle that says play, or two bars that say pause.
+fn sign(ui: &Ui, rect: egui::Rect, is_playing: bool) {
+    let color = theme::of(ui).on_accent;
+    let centre = rect.center();
+    if is_playing {
+        for x in [-4.0, 4.0] {
+            let bar = egui::Rect::from_center_size(centre + vec2(x, 0.0), vec2(3.5, 13.0));
+            ui.painter().rect_filled(bar, 1.0, color);
+        }
+    } else {
+        let corners = [vec2(-4.0, -7.0), vec2(7.0, 0.0), vec2(-4.0, 7.0)].map(|corner| centre + corner);
+        ui.painter().add(egui::Shape::convex_polygon(corners.to_vec(), color, egui::Stroke::NONE));
     }
 }
 

@@ -80,7 +80,10 @@ impl LivePage {
             None
         });
         let choice = choice.unwrap_or(SourceChoice::Default(DeviceKind::Input));
-        let mut page = Self::with(ctx, shared, Arc::new(SystemHost::new()), Arc::new(SystemClock::new()), choice)?;
+        let host = Arc::new(SystemHost::new());
+        let mut page =
+            Self::with(ctx, shared, Arc::clone(&host) as Arc<dyn CaptureHost>, Arc::new(SystemClock::new()), choice)?;
+        page.listener.play_files_on(host);
         page.is_remembered = true;
         if shared.settings.listens_at_start {
             page.listen();

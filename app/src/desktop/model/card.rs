@@ -24,6 +24,19 @@ pub struct TagRow {
     pub worth: String,
 }
 
+/// Quality on a split, averaged over tags.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quality {
+    /// Name of the split.
+    pub split: String,
+    /// Area under the ROC curve.
+    pub roc_auc: f64,
+    /// Average precision.
+    pub average_precision: f64,
+    /// Over which tags and clips.
+    pub basis: String,
+}
+
 /// A model in words.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Card {
@@ -33,7 +46,9 @@ pub struct Card {
     pub origin: String,
     /// Licence, network, window.
     pub summary: Vec<(String, String)>,
-    /// Measured quality.
+    /// Quality of clips, a line per split; empty if the file has none in the form that `train export` writes.
+    pub quality: Vec<Quality>,
+    /// Everything that was measured.
     pub metrics: Vec<(String, String)>,
     /// How it was made.
     pub training: Vec<(String, String)>,
@@ -75,6 +90,7 @@ impl Card {
             name: metadata.name.clone(),
             origin: file.map_or_else(|| "built in".to_owned(), shown),
             summary,
+            quality: quality(&metadata.metrics),
             metrics: facts(&metadata.metrics),
             training: facts(&metadata.training),
             calibration,
@@ -99,6 +115,29 @@ fn worth(table: &TagCalibration, threshold: f32) -> String {
         || "not measured".to_owned(),
         |point| format!("{:.0} %, {} of {} clips", point.precision() * 100.0, point.correct, point.reported),
     )
+}
+
+/// What is known of clips, on the tags with enough positives if they were measured apart.
+fn quality(metrics: &Value) -> Vec<Quality> {
+    let Some(splits) = metrics.as_object() else { return Vec::new() };
+    splits
+        .iter()
+        .filter_map(|(split, measured)| {
+            let clip = &measured["clip"];
+            let supported = clip.get("min_positives").filter(|supported| supported["roc_auc_macro"].is_number());
+            let of = supported.unwrap_or(clip);
+            let tags = of["num_tags"].as_u64()?;
+            let least = measured["min_positives"].as_u64().filter(|_| supported.is_some());
+            let which = least.map(|least| format!(" with at least {least} positives")).unwrap_or_default();
+            let clips = clip["num_items"].as_u64().map(|clips| format!(", {clips} clips")).unwrap_or_default();
+            Some(Quality {
+                split: split.clone(),
+                roc_auc: of["roc_auc_macro"].as_f64()?,
+                average_precision: of["average_precision_macro"].as_f64()?,
+                basis: format!("mean over {tags} tags{which}{clips}"),
+            })
+        })
+        .collect()
 }
 
 /// Free-form JSON as names and values; long hashes are cut, long lists left out.
@@ -155,6 +194,12 @@ mod tests {
         assert!(card.summary.iter().any(|(_, value)| value.contains("607,282 parameters")), "{:?}", card.summary);
         assert!(card.calibration.as_deref().is_some_and(|text| text.contains("71 clips")));
         assert!(!card.training.is_empty() && !card.metrics.is_empty());
+        let test = card.quality.iter().find(|quality| quality.split == "test").expect("measured");
+        assert_eq!(
+            (format!("{:.4}", test.roc_auc), format!("{:.4}", test.average_precision)),
+            ("0.9073".into(), "0.6301".into())
+        );
+        assert_eq!(test.basis, "mean over 18 tags with at least 5 positives, 112 clips");
         let guitar = card.tags.iter().find(|tag| tag.name == "guitar").expect("there");
         assert_eq!((guitar.threshold.as_str(), guitar.worth.as_str()), ("33 %", "87 %, 20 of 23 clips"));
     }

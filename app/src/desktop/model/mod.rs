@@ -23,7 +23,7 @@ use super::asking::{Asking, Reply};
 use super::context::{Command, Loaded, Shared};
 use super::dialog::{Request, Wanted};
 use super::theme;
-use card::{Card, TagRow};
+use card::{Card, Quality, TagRow};
 
 /// Height of a row of the table of tags.
 const ROW: f32 = 26.0;
@@ -94,17 +94,18 @@ impl ModelPage {
         self.head(ui, shared);
         let Some(shown) = &mut self.shown else { return };
         egui::ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
-            ui.set_max_width(860.0);
+            ui.set_max_width(1_000.0);
             summary(ui, &shown.card);
             ui.add_space(theme::SMALL);
             ui.columns(2, |columns| {
                 device(&mut columns[0], shown);
-                facts(&mut columns[1], "How good it is", &shown.card.metrics, "The file says nothing about it.");
+                quality(&mut columns[1], &shown.card);
             });
             ui.add_space(theme::SMALL);
             tags(ui, &shown.card);
             ui.add_space(theme::SMALL);
-            facts(ui, "How it was trained", &shown.card.training, "The file says nothing about it.");
+            facts(ui, "How it was trained", &shown.card.training);
+            facts(ui, "All figures", &shown.card.metrics);
         });
     }
 
@@ -206,12 +207,28 @@ fn rows(ui: &mut Ui, id: &str, rows: &[(String, String)]) {
     });
 }
 
-fn facts(ui: &mut Ui, name: &str, facts: &[(String, String)], none: &str) {
-    group(ui, name, |ui| {
-        if facts.is_empty() {
-            ui.label(RichText::new(none).color(theme::of(ui).muted));
-        } else {
-            rows(ui, name, facts);
+/// Facts that are shown when they are asked for.
+fn facts(ui: &mut Ui, name: &str, facts: &[(String, String)]) {
+    if facts.is_empty() {
+        return;
+    }
+    let head = RichText::new(name).color(theme::of(ui).text);
+    egui::CollapsingHeader::new(head).id_salt(name).show(ui, |ui| rows(ui, name, facts));
+}
+
+fn quality(ui: &mut Ui, card: &Card) {
+    group(ui, "How good it is", |ui| {
+        let palette = theme::of(ui);
+        if card.quality.is_empty() {
+            ui.label(RichText::new("The file says nothing about it.").color(palette.muted));
+        }
+        for Quality { split, roc_auc, average_precision, basis } in &card.quality {
+            ui.horizontal(|ui| {
+                ui.label(RichText::new(split).color(palette.muted));
+                ui.label(RichText::new(format!("ROC-AUC {roc_auc:.3}")).color(palette.strong));
+                ui.label(RichText::new(format!("average precision {average_precision:.3}")).color(palette.strong));
+            });
+            ui.label(RichText::new(basis).text_style(theme::small()).color(palette.muted));
         }
     });
 }
@@ -226,7 +243,10 @@ fn device(ui: &mut Ui, shown: &mut Shown) {
                 ui.label(RichText::new("self-test running").color(palette.muted));
             }
             Test::Done(Ok(Tested { difference, windows_per_s })) => {
-                let passed = format!("Self-test passed: no logit is off by more than {difference:.0e}");
+                let passed = match *difference {
+                    0.0 => "Self-test passed: every logit is as it should be".to_owned(),
+                    difference => format!("Self-test passed: no logit is off by more than {difference:.0e}"),
+                };
                 ui.label(RichText::new(passed).color(palette.accent));
                 let faster = windows_per_s * Hop::DEFAULT.duration().as_secs_f64();
                 let speed = format!("{windows_per_s:.0} windows per second: {faster:.0} x real time on one thread");
@@ -237,7 +257,7 @@ fn device(ui: &mut Ui, shown: &mut Shown) {
             }
         }
         if matches!(shown.test, Test::Done(_)) {
-            again = ui.button("Test again").clicked();
+            ui.horizontal(|ui| again = ui.button("Test again").clicked());
         }
     });
     if again {

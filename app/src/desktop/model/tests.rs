@@ -55,6 +55,7 @@ fn the_card_and_the_self_test_are_shown() {
     }
     until(&mut harness, "a self-test", |harness| harness.query_by_label_contains("Self-test passed").is_some());
     assert!(harness.query_by_label_contains("x real time").is_some());
+    assert!(harness.query_by_label_contains("18 tags with at least 5 positives").is_some());
     assert!(harness.query_by_label("Use the built-in model").is_none(), "it is in use");
     harness.get_by_label("Test again").click();
     until(&mut harness, "another self-test", |harness| harness.query_by_label_contains("Self-test passed").is_some());
