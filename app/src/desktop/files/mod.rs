@@ -276,7 +276,7 @@ impl FilesPage {
         }
         let plain = |key| ui.input_mut(|input| input.consume_key(Modifiers::NONE, key));
         // A field that is typed into has all keys but this one, a button that is focused its space and enter.
-        if ui.ctx().egui_wants_keyboard_input() {
+        if ui.ctx().text_edit_focused() {
             return;
         }
         if self.track.is_some() && plain(Key::Escape) {

@@ -105,6 +105,9 @@ impl Table {
                         continue;
                     }
                     row.col(|ui| {
+                        if column == Column::Name {
+                            ui.add_space(theme::GAP);
+                        }
                         if head(ui, name, column, *order) {
                             *order = order.clicked(column);
                         }
@@ -162,6 +165,7 @@ fn show(
     row.col(|ui| {
         let palette = theme::of(ui);
         let color = if entry.summary().is_some() { palette.strong } else { palette.muted };
+        ui.add_space(theme::GAP);
         let name = egui::Label::new(RichText::new(&entry.name).color(color)).truncate().selectable(false);
         ui.add(name).on_hover_text(shown(&entry.input.path));
     });
@@ -190,7 +194,8 @@ fn show(
         if let Some(summary) = entry.summary() {
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 ui.add_space(theme::GAP);
-                ui.add(egui::Label::new(clock(summary.duration_s)).selectable(false));
+                let length = RichText::new(clock(summary.duration_s)).color(theme::of(ui).text);
+                ui.add(egui::Label::new(length).selectable(false));
             });
         }
     });

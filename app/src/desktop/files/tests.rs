@@ -297,7 +297,7 @@ fn tags_are_shown_before_they_are_written() {
     let before = std::fs::read(folder.path().join("music/loud.wav")).expect("readable");
     harness.get_by_label("Write tags").click();
     until(&mut harness, "a preview", |harness| harness.query_by_label_contains("2 files would change").is_some());
-    assert!(harness.query_by_label_contains("GENRE: (none) -> Rock").is_some());
+    assert!(harness.query_by_label("GENRE: (none) -> Rock").is_some());
     harness.get_by_label("Cancel").click();
     harness.run_steps(2);
     assert!(harness.query_by_label_contains("would change").is_none());

@@ -124,7 +124,7 @@ fn quality(metrics: &Value) -> Vec<Quality> {
         .iter()
         .filter_map(|(split, measured)| {
             let clip = &measured["clip"];
-            let supported = clip.get("min_positives").filter(|supported| supported["roc_auc_macro"].is_number());
+            let supported = measured.get("clip_min_positives").filter(|found| found["roc_auc_macro"].is_number());
             let of = supported.unwrap_or(clip);
             let tags = of["num_tags"].as_u64()?;
             let least = measured["min_positives"].as_u64().filter(|_| supported.is_some());
