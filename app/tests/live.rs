@@ -611,7 +611,7 @@ fn a_place_is_played(kind: Kind) {
     let (start, start_fits) = find(&sound, &file[secs(1.0)..secs(3.0)]);
     let (place, place_fits) = find(&sound, &file[secs(PLACE_SECS + 1.0)..secs(PLACE_SECS + 3.0)]);
     println!("{kind:?}: from the start fits {start_fits:.4}, from the place on {place_fits:.4}");
-    // A busy machine's recorder may lose some milliseconds; another part of the clip fits no better than 0.5.
+    // A busy machine's recorder may lose some milliseconds.
     assert!(start_fits > 0.9 && place_fits > 0.9, "{start_fits}, {place_fits}");
     // Both parts sound without a break before and after, and the change is at the place, to 50 ms.
     let between = (place as f64 - start as f64) / f64::from(RATE_HZ);

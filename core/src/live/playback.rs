@@ -187,6 +187,8 @@ fn run(deck: &mut Deck, wishes: &Receiver<Wish>) {
                 deck.take(wish);
                 // A slider that is dragged asks for many places; the last one counts.
                 wishes.try_iter().for_each(|wish| deck.take(wish));
+                // Before a device is opened, which can take seconds.
+                deck.publish();
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
@@ -322,6 +324,10 @@ impl Deck {
         self.watch_output();
         self.feed();
         self.follow();
+        self.publish();
+    }
+
+    fn publish(&mut self) {
         self.state.device = self.output.as_ref().map(|output| output.name.clone());
         self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.state);
     }

@@ -70,6 +70,12 @@ impl Search {
         self.terms.iter().all(|term| term.holds(entry, tags) != term.excluded)
     }
 
+    /// The first thing searched for, if it is a tag.
+    pub fn tag(&self, tags: &TagSet) -> Option<&str> {
+        let term = self.terms.iter().find(|term| !term.excluded)?;
+        (!term.tags(tags).is_empty()).then_some(&term.text)
+    }
+
     /// The tags that the first thing searched for means, if it is one.
     fn tags(&self, tags: &TagSet) -> Vec<usize> {
         let term = self.terms.iter().find(|term| !term.excluded);

@@ -231,9 +231,13 @@ impl FilesPage {
                 self.obey(wish, shared);
             }
             if let Some(desk) = &self.desk {
+                let desk_is_finding = desk.queue.is_finding();
                 let acted = self.table.ui(ui, &desk.queue, &self.rows, &self.search, &mut self.order);
                 if let Some(index) = acted {
                     self.open(index, shared);
+                }
+                if self.rows.is_empty() && !desk_is_finding {
+                    nothing_found(ui);
                 }
             }
         }
@@ -538,6 +542,20 @@ fn empty(ui: &mut Ui) {
         ui.label(RichText::new("Drop music, videos or folders here").text_style(theme::big()).color(palette.strong));
         ui.label(RichText::new("They are listened to on this machine; no file is changed.").color(palette.muted));
     });
+}
+
+/// What is shown where a search finds nothing.
+fn nothing_found(ui: &Ui) {
+    let (rect, palette) = (ui.max_rect(), theme::of(ui));
+    let font = egui::TextStyle::Body.resolve(ui.style());
+    let at = egui::pos2(rect.center().x, rect.top() + rect.height() / 2.0);
+    ui.painter().text(
+        at,
+        egui::Align2::CENTER_CENTER,
+        "No file has that in its name or its tags.",
+        font,
+        palette.muted,
+    );
 }
 
 /// What is shown while files hover over the window.

@@ -108,7 +108,11 @@ impl Table {
                         if column == Column::Name {
                             ui.add_space(theme::GAP);
                         }
-                        if head(ui, name, column, *order) {
+                        let shown = match column {
+                            Column::Confidence => search.tag(queue.tags()).unwrap_or(name),
+                            _ => name,
+                        };
+                        if head(ui, shown, name, column, *order) {
                             *order = order.clicked(column);
                         }
                     });
@@ -136,7 +140,7 @@ impl Table {
 }
 
 /// The head of a column; true if it was clicked.
-fn head(ui: &mut Ui, name: &str, column: Column, order: Order) -> bool {
+fn head(ui: &mut Ui, shown: &str, name: &str, column: Column, order: Order) -> bool {
     let palette = theme::of(ui);
     let is_ordered = order.by == column;
     let arrow = match (is_ordered, order.reverse) {
@@ -145,7 +149,7 @@ fn head(ui: &mut Ui, name: &str, column: Column, order: Order) -> bool {
         (true, true) => " ↓",
     };
     let color = if is_ordered { palette.strong } else { palette.muted };
-    let text = RichText::new(format!("{name}{arrow}")).text_style(theme::caption()).color(color);
+    let text = RichText::new(format!("{shown}{arrow}")).text_style(theme::caption()).color(color);
     let label = match (is_ordered, order.reverse) {
         (false, _) => format!("Order by {name}"),
         (true, false) => format!("Ordered by {name}, turn around"),

@@ -122,7 +122,8 @@ impl Writing {
             };
         }
         let mut asked = None;
-        let modal = egui::Modal::new(egui::Id::unique("write tags")).show(ctx, |ui| {
+        let frame = egui::Frame::popup(&ctx.global_style()).inner_margin(theme::PAGE);
+        let modal = egui::Modal::new(egui::Id::unique("write tags")).frame(frame).show(ctx, |ui| {
             ui.set_width(SIZE.x.min(ctx.content_rect().width() - 4.0 * theme::PAGE));
             ui.label(RichText::new("Write tags into files").text_style(theme::title()).color(theme::of(ui).strong));
             self.contents(ui);
@@ -220,7 +221,9 @@ enum Asked {
 fn list(ui: &mut Ui, changes: &Changes) {
     let palette = theme::of(ui);
     ui.add_space(theme::SMALL);
-    egui::ScrollArea::vertical().max_height(SIZE.y - 150.0).auto_shrink([false, true]).show(ui, |ui| {
+    let height = SIZE.y - 150.0;
+    let area = egui::ScrollArea::vertical().max_height(height).min_scrolled_height(height).auto_shrink([false, true]);
+    area.show(ui, |ui| {
         // More than anybody reads; the numbers are in the buttons.
         for (name, lines) in changes.changed.iter().take(200) {
             ui.label(RichText::new(name).color(palette.strong));
