@@ -193,9 +193,9 @@ impl Desktop {
                 let loaded = &self.shared.loaded;
                 let small = |text: &str| RichText::new(text).text_style(theme::small()).color(palette.muted);
                 let name = if self.shared.is_loading { "loading a model …" } else { &loaded.model.metadata.name };
-                ui.add(egui::Label::new(small(&loaded.device)).truncate());
-                ui.add_space(-theme::SMALL);
-                ui.add(egui::Label::new(small(name)).truncate());
+                ui.spacing_mut().item_spacing.y = theme::SMALL;
+                ui.label(small(&loaded.device));
+                ui.label(small(name));
             });
         });
     }

@@ -67,6 +67,7 @@ pub fn run(settings: &LiveSettings) -> Result<Exit> {
             session: settings.record.clone(),
             audio: settings.audio.clone(),
             now_playing: settings.now_playing.clone(),
+            created: None,
         },
         output: settings.play.then(|| Arc::clone(&host) as Arc<dyn OutputHost>),
         created: timestamp(SystemTime::now()),
