@@ -349,6 +349,7 @@ Examples:
   earmark live --list
   earmark live --system
   earmark live --input usb --record set.jsonl --audio set.flac
+  earmark live --file song.mp3 --play
   earmark live --file concert.mkv --speed 20 --record concert.jsonl
   earmark export set.jsonl --format chapters
 
@@ -373,6 +374,10 @@ pub struct LiveArgs {
     /// How many times faster than it would sound a file is listened to [default: 1].
     #[arg(long, value_name = "X", requires = "file", allow_negative_numbers = true)]
     pub speed: Option<f64>,
+
+    /// Play the file on the default output device; tags come in step with what is heard.
+    #[arg(long, requires = "file", conflicts_with = "speed")]
+    pub play: bool,
 
     /// Write the record of the set to this file, which must not exist: what is heard each second, segments and gaps.
     #[arg(long, value_name = "FILE")]
@@ -471,6 +476,9 @@ pub struct ExportArgs {
 #[cfg(feature = "gui")]
 #[derive(Clone, Debug, Default, Args)]
 pub struct DesktopArgs {
+    /// Files and folders to tag, on the page of files.
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
     /// Page to open on: live, files, model or settings.
     #[arg(long)]
     pub page: Option<String>,

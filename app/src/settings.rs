@@ -193,6 +193,8 @@ pub struct LiveSettings {
     pub list: bool,
     /// What to listen to.
     pub source: LiveSource,
+    /// A file is played aloud.
+    pub play: bool,
     /// Session file to write.
     pub record: Option<PathBuf>,
     /// FLAC file to write.
@@ -223,7 +225,7 @@ impl LiveSettings {
     /// # Errors
     /// The first rule that is broken, with the option's name and the offending value.
     pub fn resolve(args: LiveArgs, file: LiveOptions) -> Result<Self> {
-        let LiveArgs { list, system, file: path, speed, record, audio, duration, options } = args;
+        let LiveArgs { list, system, file: path, speed, play, record, audio, duration, options } = args;
         // A source that is named on the command line is not overruled by one from elsewhere.
         let options = options.or(file);
         let speed = speed.unwrap_or(1.0);
@@ -254,6 +256,7 @@ impl LiveSettings {
         Ok(Self {
             list,
             source,
+            play,
             record,
             audio,
             now_playing: options.now_playing,

@@ -17,10 +17,13 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use earmark_core::audio::{load, resample};
+use earmark_core::live::{Player, SystemClock, SystemHost};
 use serde_json::Value;
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/demo");
@@ -514,4 +517,155 @@ fn a_sink_that_goes_is_lost_on_pipewire_and_taken_again() {
 #[test]
 fn a_sink_that_goes_is_lost_on_pulseaudio_and_taken_again() {
     lost_and_returned(Kind::PulseAudio);
+}
+
+// --- playing -----------------------------------------------------------------------------------------------------------
+
+/// The file that [`plays_for_its_parent`] plays; tests cannot change the environment of their own process, where the sound
+/// server's address has to stand.
+const PLAYED_FILE: &str = "TEST_PLAYED_FILE";
+
+/// Where it goes to, after four seconds.
+const PLACE_SECS: f64 = 20.0;
+
+#[test]
+fn plays_for_its_parent() {
+    let Some(file) = std::env::var_os(PLAYED_FILE) else { return };
+    let player = Player::start(Arc::new(SystemHost::new()), Arc::new(SystemClock::new())).unwrap();
+    let reaches = |secs: f64| {
+        let until = Instant::now() + Duration::from_secs(30);
+        while player.state().position_s < secs {
+            assert!(Instant::now() < until, "{:?}", player.state());
+            thread::sleep(Duration::from_millis(5));
+        }
+    };
+    player.load(file.into());
+    player.play();
+    reaches(4.0);
+    player.seek(PLACE_SECS);
+    reaches(PLACE_SECS + 4.0);
+    player.pause();
+    thread::sleep(Duration::from_millis(300));
+    println!("{:?}", player.state());
+}
+
+/// What the sink `stage` plays while `act` runs, mono at 22,050 Hz.
+fn played(server: &Server, act: impl FnOnce()) -> Vec<f32> {
+    let path = server.folder.path().join("played.raw");
+    let mut command = Command::new("parec");
+    command.args(["--device=stage.monitor", "--format=float32le", "--rate=48000", "--channels=2", "--raw"]);
+    command.env("PULSE_SERVER", &server.address).stdout(fs::File::create(&path).unwrap());
+    let mut recorder = command.spawn().unwrap();
+    thread::sleep(Duration::from_millis(1_500));
+    act();
+    thread::sleep(Duration::from_millis(2_500));
+    let _ = Command::new("kill").args(["-TERM", &recorder.id().to_string()]).status();
+    let _ = recorder.wait();
+    let bytes = fs::read(&path).unwrap();
+    let sample = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    let mono: Vec<f32> =
+        bytes.chunks_exact(8).map(|frame| f32::midpoint(sample(&frame[..4]), sample(&frame[4..]))).collect();
+    resample(&mono, 48_000, RATE_HZ).unwrap()
+}
+
+/// Rate at which what was played is compared with the file, and one at which it is looked for.
+const RATE_HZ: u32 = 22_050;
+const COARSE_HZ: u32 = 2_205;
+
+fn correlation(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum() };
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(1e-12)
+}
+
+/// Where `wanted` begins in `sound`, in samples, and how well it fits.
+fn find(sound: &[f32], wanted: &[f32]) -> (usize, f64) {
+    let best = |sound: &[f32], wanted: &[f32], places: std::ops::Range<usize>| {
+        let places = places.start..places.end.min((sound.len() + 1).saturating_sub(wanted.len()));
+        let fits = places.map(|place| (place, correlation(&sound[place..place + wanted.len()], wanted)));
+        fits.max_by(|a, b| a.1.total_cmp(&b.1)).expect("longer than what is looked for")
+    };
+    let coarse = |sound: &[f32]| resample(sound, RATE_HZ, COARSE_HZ).unwrap();
+    let step = (RATE_HZ / COARSE_HZ) as usize;
+    let (place, _) = best(&coarse(sound), &coarse(wanted), 0..usize::MAX);
+    let near = place * step;
+    best(sound, wanted, near.saturating_sub(3 * step)..near + 3 * step)
+}
+
+fn secs(secs: f64) -> usize {
+    (secs * f64::from(RATE_HZ)) as usize
+}
+
+fn a_place_is_played(kind: Kind) {
+    let Some(server) = Server::start(kind) else { return };
+    server.add_sink("stage");
+    assert!(server.pactl(&["set-default-sink", "stage"]).status.success());
+    let clip = demo("rock.ogg");
+    let file = load(&clip).unwrap().0.samples;
+    let sound = played(&server, || {
+        let mut player = Command::new(std::env::current_exe().unwrap());
+        player.args(["--exact", "plays_for_its_parent", "--nocapture"]);
+        player.env(PLAYED_FILE, &clip).env("PULSE_SERVER", &server.address).env("HOME", server.folder.path());
+        let output = player.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    });
+    let (start, start_fits) = find(&sound, &file[secs(1.0)..secs(3.0)]);
+    let (place, place_fits) = find(&sound, &file[secs(PLACE_SECS + 1.0)..secs(PLACE_SECS + 3.0)]);
+    println!("{kind:?}: from the start fits {start_fits:.4}, from the place on {place_fits:.4}");
+    // A busy machine's recorder may lose some milliseconds.
+    assert!(start_fits > 0.9 && place_fits > 0.9, "{start_fits}, {place_fits}");
+    // Both parts sound without a break before and after, and the change is at the place, to 50 ms.
+    let between = (place as f64 - start as f64) / f64::from(RATE_HZ);
+    assert!((3.8..5.0).contains(&between), "{between} s of sound between");
+    let at = place - secs(1.0);
+    let (skipped, margin) = (secs(PLACE_SECS), secs(0.05));
+    let after = correlation(&sound[at + margin..at + secs(0.3)], &file[skipped + margin..skipped + secs(0.3)]);
+    let before = correlation(&sound[at - secs(0.3)..at - margin], &file[skipped - secs(0.3)..skipped - margin]);
+    println!("{kind:?}: 50 ms after the place {after:.3}, 50 ms before it {before:.3}");
+    assert!(after > 0.95 && before < 0.6, "{after} after, {before} before");
+}
+
+#[test]
+fn a_place_is_played_through_pipewire() {
+    a_place_is_played(Kind::PipeWire);
+}
+
+#[test]
+fn a_place_is_played_through_pulseaudio() {
+    a_place_is_played(Kind::PulseAudio);
+}
+
+#[test]
+fn a_file_is_heard_and_tagged_in_step() {
+    let Some(server) = Server::start(Kind::PipeWire) else { return };
+    server.add_sink("stage");
+    assert!(server.pactl(&["set-default-sink", "stage"]).status.success());
+    let clip = demo("choir.ogg");
+    let file = load(&clip).unwrap().0.samples;
+    let mut said = None;
+    let sound = played(&server, || {
+        let mut command = server.earmark();
+        command.args(["live", "--format", "ndjson", "--play", "--file"]).arg(&clip);
+        said = Some(text(&command.output().unwrap()));
+    });
+    let (code, out, err) = said.unwrap();
+    assert_eq!(code, Some(0), "{err}");
+    let (_, fits) = find(&sound, &file[secs(10.0)..secs(20.0)]);
+    println!("ten seconds of what was played fit {fits:.4}");
+    assert!(fits > 0.9, "{fits}");
+    let events = events(&out);
+    let end = &events.last().unwrap()["payload"];
+    assert!((end["received_s"].as_f64().unwrap() - 29.1).abs() < 0.2 && end["gaps"] == 0, "{end}");
+    assert!(out.contains("\"choir\""), "{out}");
+}
+
+#[test]
+fn without_a_device_a_file_is_tagged_without_being_heard() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = earmark(folder.path());
+    command.args(["live", "--format", "ndjson", "--duration", "4", "--play", "--file"]).arg(demo("rock.ogg"));
+    let (code, out, err) = text(&command.output().unwrap());
+    assert_eq!(code, Some(0), "{err}");
+    let notice = events(&out).into_iter().find(|event| event["event"] == "notice").expect("it says so");
+    assert!(notice["payload"]["message"].as_str().unwrap().contains("without being heard"), "{notice}");
+    assert!(out.contains("\"tags\""), "{out}");
 }

@@ -52,6 +52,7 @@ fn main() {
     let options = LiveOptions {
         source: SourceChoice::Default(DeviceKind::Input),
         record: RecordOptions { session: Some(folder.path().join("set.jsonl")), ..RecordOptions::default() },
+        output: None,
         created: String::new(),
         program: "bench live".into(),
         model_blake3: String::new(),

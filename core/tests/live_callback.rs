@@ -1,4 +1,4 @@
-//! The capture callback's promise: it neither allocates nor frees, whatever happens around it.
+//! The callbacks' promise: capture and playback neither allocate nor free, whatever happens around them.
 //!
 //! A binary of its own, because it replaces the allocator with one that counts, per thread: the callback's alone is
 //! watched, while the other end of the ring is emptied.
@@ -7,8 +7,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
-use earmark_core::live::{FrameFormat, ManualClock, RING_SECS, Trouble, frame_ring};
+use earmark_core::live::{Clock, FrameFormat, ManualClock, RING_SECS, Trouble, frame_ring, output_ring};
 
 struct Counting;
 
@@ -85,4 +86,31 @@ fn the_callback_never_allocates() {
     let dropped = thread::spawn(move || drop(source)).join();
     assert!(dropped.is_ok());
     assert_eq!(calls(|| sink.push(&samples)), 0);
+}
+
+#[test]
+fn the_playing_callback_never_allocates() {
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
+    let (mut feeder, mut renderer) = output_ring(48_000, 2, &clock);
+    let mut samples = vec![0.0_f32; 2 * 2_400];
+    feeder.push(&samples);
+    feeder.set_playing(true);
+    // More than there is, a place that is left, a pause, and another start.
+    let mut found = 0;
+    for step in 0..6 {
+        match step {
+            2 => {
+                feeder.discard();
+                feeder.push(&[0.5; 9_600]);
+            }
+            3 => feeder.set_playing(false),
+            4 => feeder.set_playing(true),
+            _ => {}
+        }
+        found += calls(|| renderer.fill(&mut samples, Duration::from_millis(50)));
+    }
+    assert_eq!(found, 0, "calls of the allocator in a callback");
+    assert!(samples.iter().any(|&sample| sample != 0.0), "something sounded");
+    assert!(thread::spawn(move || drop(feeder)).join().is_ok());
+    assert_eq!(calls(|| renderer.fill(&mut samples, Duration::ZERO)), 0);
 }

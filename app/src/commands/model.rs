@@ -90,7 +90,7 @@ fn info(model: &Model) -> String {
 }
 
 /// One line per value of free-form JSON, `path value`; lists of more than two show their length alone.
-fn outline(path: &str, value: &Value) -> Vec<String> {
+pub fn outline(path: &str, value: &Value) -> Vec<String> {
     match value {
         Value::Null => Vec::new(),
         Value::Object(fields) => fields
@@ -109,7 +109,7 @@ fn outline(path: &str, value: &Value) -> Vec<String> {
 }
 
 /// Every number that training changes: without batch norm's running statistics.
-fn num_parameters(weights: &Weights) -> usize {
+pub fn num_parameters(weights: &Weights) -> usize {
     let convs = weights.convs.iter().map(|c| c.weight.len() + c.bias.len() + c.gamma.len() + c.beta.len());
     let head = weights.head.iter().map(|layer| layer.weight.len() + layer.bias.len());
     convs.chain(head).sum()

@@ -32,7 +32,7 @@ pub const LOOK_AHEAD_PER_JOB: usize = 4;
 
 /// Bytes of input from which on it can pay to start a GPU: about an hour of music. A CPU is through with it before most
 /// drivers and their shader compilers are.
-const LONG_WORK_BYTES: u64 = 64 << 20;
+pub const LONG_WORK_BYTES: u64 = 64 << 20;
 
 /// Set by Ctrl-C, when nobody reads the results any more, and when they cannot be kept.
 pub static STOP: AtomicBool = AtomicBool::new(false);

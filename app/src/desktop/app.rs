@@ -65,9 +65,12 @@ impl Desktop {
             let found = Page::ALL.into_iter().find(|page| page.name().eq_ignore_ascii_case(&name));
             found.ok_or_else(|| anyhow!("'{name}' is no page; use live, files, model or settings"))
         });
-        let page = page.transpose()?.unwrap_or(Page::Live);
+        let first = if args.paths.is_empty() { Page::Live } else { Page::Files };
+        let page = page.transpose()?.unwrap_or(first);
         let counter = args.frames.map(Counter::new);
-        Ok(Self { page, counter, ..Self::with(ctx, shared, settings_path, live) })
+        let mut desktop = Self { page, counter, ..Self::with(ctx, shared, settings_path, live) };
+        desktop.files.add(args.paths);
+        Ok(desktop)
     }
 
     /// With a live page that is there already.
@@ -190,9 +193,9 @@ impl Desktop {
                 let loaded = &self.shared.loaded;
                 let small = |text: &str| RichText::new(text).text_style(theme::small()).color(palette.muted);
                 let name = if self.shared.is_loading { "loading a model …" } else { &loaded.model.metadata.name };
-                ui.add(egui::Label::new(small(&loaded.device)).truncate());
-                ui.add_space(-theme::SMALL);
-                ui.add(egui::Label::new(small(name)).truncate());
+                ui.spacing_mut().item_spacing.y = theme::SMALL;
+                ui.label(small(&loaded.device));
+                ui.label(small(name));
             });
         });
     }

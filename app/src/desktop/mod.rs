@@ -11,12 +11,15 @@
 //! Without anything new no frame is drawn.
 
 mod app;
+mod asking;
 mod context;
 mod dialog;
 mod files;
 mod live;
 mod model;
 mod settings;
+#[cfg(test)]
+mod snapshot;
 mod taggram;
 mod theme;
 mod widgets;

@@ -21,7 +21,7 @@ use super::theme::{self, Palette};
 const MAX_COLUMNS: usize = 2_048;
 
 /// Height of a row with a readable label, in points.
-const ROW: f32 = 17.0;
+const ROW: f32 = 19.0;
 
 /// Space left of the picture for tags and below it for times.
 const LABELS: f32 = 118.0;
@@ -35,6 +35,8 @@ const FADING: f32 = 0.985;
 pub enum Column {
     /// Probabilities.
     Heard,
+    /// Probabilities of what is no music: shown without colour, since nothing is said of it.
+    NoMusic,
     /// Nothing was to be heard.
     Silent,
     /// Sound is missing.
@@ -180,7 +182,9 @@ impl Taggram {
                 }
                 for tag in 0..self.tags.len() {
                     let value = self.values[(slot + column) * self.tags.len() + tag];
-                    image.pixels[tag * count + column] = palette.probability(value);
+                    let is_said = self.kinds[slot + column] != Column::NoMusic;
+                    image.pixels[tag * count + column] =
+                        if is_said { palette.probability(value) } else { palette.unsaid(value) };
                 }
             }
             texture.set_partial([slot, 0], image, options);
@@ -202,7 +206,13 @@ impl Taggram {
         response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, describe));
         let picture = Picture { plot, view };
         let painter = ui.painter();
-        painter.rect_filled(plot, 0.0, palette.absent);
+        painter.rect_filled(plot, 0.0, palette.ground);
+        if self.first == self.next {
+            let text = "Tags over time appear here";
+            let font = egui::TextStyle::Body.resolve(ui.style());
+            painter.text(plot.center(), Align2::CENTER_CENTER, text, font, palette.muted);
+            return (response, picture);
+        }
         let height = plot.height() / self.rows.len().max(1) as f32;
         if let Some((texture, _)) = &self.texture {
             let mut mesh = Mesh::with_texture(texture.id());
@@ -256,6 +266,9 @@ impl Taggram {
             None => return,
             Some((Column::Missing, _)) => format!("{}\nsound is missing", clock(secs)),
             Some((Column::Silent, _)) => format!("{}\nsilence", clock(secs)),
+            Some((Column::NoMusic, value)) => {
+                format!("{}\nno music heard; the score of {} is {:.0} %", clock(secs), self.tags[tag], value * 100.0)
+            }
             Some((Column::Heard, value)) => format!("{}  {:.0} %\n{}", self.tags[tag], value * 100.0, clock(secs)),
         };
         response.clone().on_hover_text_at_pointer(text);

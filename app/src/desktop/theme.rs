@@ -27,7 +27,9 @@ pub const PAGE: f32 = 20.0;
 pub const CONTROL: f32 = 32.0;
 /// Width of the column with the pages' names.
 pub const NAVIGATION: f32 = 148.0;
-/// Rounding of buttons and fields, and of cards.
+/// Height of a row with a caption.
+pub const CAPTION: f32 = 20.0;
+/// Rounding of buttons and fields.
 pub const ROUND: u8 = 6;
 /// Rounding of cards.
 pub const CARD_ROUND: u8 = 10;
@@ -139,6 +141,14 @@ impl Palette {
         let place = probability.clamp(0.0, 1.0).powf(0.7) * (RAMP - 1) as f32;
         let step = (place as usize).min(RAMP - 2);
         self.ramp[step].lerp_to_gamma(self.ramp[step + 1], place - step as f32)
+    }
+}
+
+impl Palette {
+    /// The same for a probability of which nothing is said: it can be seen, and does not stand out.
+    pub fn unsaid(&self, probability: f32) -> Color32 {
+        let share = if probability.is_finite() { probability.clamp(0.0, 1.0).powf(0.7) } else { 0.0 };
+        self.absent.lerp_to_gamma(self.muted, share * 0.6)
     }
 }
 

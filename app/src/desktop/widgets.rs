@@ -111,6 +111,17 @@ pub fn caption(ui: &mut Ui, text: &str) -> Response {
     ui.label(RichText::new(text).text_style(theme::caption()).color(theme::of(ui).muted))
 }
 
+/// A caption with something at the right end of its row.
+pub fn caption_row(ui: &mut Ui, text: &str, right: impl FnOnce(&mut Ui)) {
+    ui.scope(|ui| {
+        ui.spacing_mut().interact_size.y = theme::CAPTION;
+        ui.horizontal(|ui| {
+            caption(ui, text);
+            ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), right);
+        });
+    });
+}
+
 /// Text that explains.
 pub fn small(ui: &mut Ui, text: impl Into<String>) -> Response {
     ui.label(RichText::new(text.into()).text_style(theme::small()).color(theme::of(ui).muted))

@@ -13,9 +13,11 @@ use symphonia::core::codecs::registry::CodecRegistry;
 use symphonia::core::common::Limit;
 use symphonia::core::errors::Error;
 use symphonia::core::formats::probe::{Hint, Probe, ProbeOptions};
-use symphonia::core::formats::{FormatOptions, FormatReader, Track, TrackType};
+use symphonia::core::formats::{FormatOptions, FormatReader, SeekMode, SeekTo, Track, TrackType};
 use symphonia::core::io::{MediaSource, MediaSourceStream, MediaSourceStreamOptions};
 use symphonia::core::meta::MetadataOptions;
+use symphonia::core::packet::Packet;
+use symphonia::core::units::{Time, TimeBase};
 
 use super::error::MAX_CHANNELS;
 use super::resample::{MAX_RATE_HZ, MIN_RATE_HZ};
@@ -36,6 +38,11 @@ pub(super) const MAX_DEMUX_FAILURES: u32 = 64;
 /// Samples over all channels that one packet may declare; the decoder's buffer has this size. FLAC's largest block has
 /// 65,535 frames.
 const MAX_PACKET_SAMPLES: u64 = 1 << 22;
+/// How far before a place decoding begins, so that codecs whose packets build on each other have settled when it is
+/// reached: Opus asks for 80 ms.
+const PREROLL_SECS: f64 = 0.3;
+/// How far before a place containers are asked to go, in turn: some land late (Matroska by a cluster, 5 s).
+const SEEK_BACK_SECS: [f64; 2] = [PREROLL_SECS, 15.0];
 
 /// Where encoded bytes come from.
 pub(crate) trait Input: Read + Seek + Send + Sync + 'static {}
@@ -78,6 +85,65 @@ pub(crate) struct SymphoniaSource {
     stopped: Option<String>,
     he_aac_suspect: bool,
     audio_track: usize,
+    timing: Timing,
+    /// A packet that was read to find out where a seek has led.
+    pending: Option<Packet>,
+}
+
+/// Where packets are on the timeline of what is decoded, whose zero is the first sample given.
+#[derive(Clone, Copy, Debug, Default)]
+struct Timing {
+    base: Option<TimeBase>,
+    /// The container's time at our zero. Codecs and containers differ in what they do to their first packets, so it is what the
+    /// first blocks show.
+    origin_secs: Option<f64>,
+    /// Blocks since the start of a stream, as long as nothing was passed over, and the end of the last on the timeline.
+    num_blocks: u32,
+    end_secs: f64,
+    /// What lies before this is passed over.
+    wanted_secs: Option<f64>,
+}
+
+/// Blocks after which the origin is known.
+const NUM_TIMED_BLOCKS: u32 = 4;
+
+impl Timing {
+    fn is_known(&self) -> bool {
+        self.num_blocks >= NUM_TIMED_BLOCKS && self.origin_secs.is_some()
+    }
+
+    /// Begin and end of a packet by the container's clock, if it has one.
+    fn stamps(&self, packet: &Packet) -> Option<(f64, f64)> {
+        let base = self.base?;
+        let start = base.calc_time(packet.pts.saturating_add(packet.trim_start))?.as_secs_f64();
+        Some((start, start + base.calc_duration(packet.dur)?.as_secs_f64()))
+    }
+
+    /// Begin and end of a packet on the timeline, once the origin is known.
+    fn place(&self, packet: &Packet) -> Option<(f64, f64)> {
+        let origin = self.origin_secs.filter(|_| self.is_known())?;
+        self.stamps(packet).map(|(start, end)| (start - origin, end - origin))
+    }
+
+    /// Takes a decoded block of so many seconds and returns where it begins.
+    fn decoded(&mut self, packet: &Packet, secs: f64) -> f64 {
+        let start = match self.place(packet) {
+            Some((start, _)) => start,
+            // Decoded from the start: what is counted is right.
+            None => {
+                self.origin_secs = self.stamps(packet).map(|(stamp, _)| stamp - self.end_secs);
+                self.num_blocks += 1;
+                self.end_secs
+            }
+        };
+        self.end_secs = start + secs;
+        start
+    }
+
+    /// A new stream follows, with stamps of its own.
+    fn change(&mut self, base: Option<TimeBase>) {
+        (self.base, self.origin_secs, self.num_blocks) = (base, None, 0);
+    }
 }
 
 impl SymphoniaSource {
@@ -142,6 +208,8 @@ impl SymphoniaSource {
         Ok(Self {
             decoder: chosen.decoder,
             track_id: chosen.track.id,
+            timing: Timing { base: chosen.track.time_base, ..Timing::default() },
+            pending: None,
             he_aac_suspect: chosen.he_aac_suspect,
             audio_track: chosen.audio_track,
             reader,
@@ -184,33 +252,99 @@ impl SymphoniaSource {
 
     /// Appends the samples of the next packet to `mono` and returns their rate in Hz; `None` at the end.
     pub fn next_block(&mut self, mono: &mut Vec<f32>) -> Result<Option<u32>, AudioErrorCause> {
+        let rate_hz = self.next_planes()?;
+        if rate_hz.is_some() {
+            self.sanitizer.downmix_planar(&self.planes, mono);
+        }
+        Ok(rate_hz)
+    }
+
+    /// The same in stereo.
+    pub fn next_stereo(&mut self, sides: &mut [Vec<f32>; 2]) -> Result<Option<u32>, AudioErrorCause> {
+        let rate_hz = self.next_planes()?;
+        if rate_hz.is_some() {
+            self.sanitizer.downmix_stereo(&self.planes, sides);
+        }
+        Ok(rate_hz)
+    }
+
+    /// Goes to `secs` after the first sample, so that the next block begins there. False if the container cannot be led
+    /// there; then nothing is lost but the place, and a source that is opened anew [passes over](Self::pass_over) what
+    /// comes before.
+    pub fn seek(&mut self, secs: f64) -> bool {
+        // From the start one is there as soon, and whatever is done to first packets is done.
+        if self.timing.base.is_none() || secs < 2.0 * PREROLL_SECS {
+            return false;
+        }
+        self.timing.wanted_secs = None;
+        while !self.timing.is_known() {
+            if !matches!(self.next_planes(), Ok(Some(_))) {
+                return false;
+            }
+        }
+        let Some(origin) = self.timing.origin_secs else { return false };
+        for back in SEEK_BACK_SECS {
+            let Some(time) = Time::try_from_secs_f64((origin + secs - back).max(0.0)) else { return false };
+            self.budget.store(READ_BUDGET, Ordering::Relaxed);
+            let to = SeekTo::Time { time, track_id: Some(self.track_id) };
+            if !matches!(contain(|| self.reader.seek(SeekMode::Accurate, to)), Ok(Ok(_))) {
+                continue;
+            }
+            let packet = loop {
+                match contain(|| self.reader.next_packet()) {
+                    Ok(Ok(Some(packet))) if packet.track_id == self.track_id => break packet,
+                    Ok(Ok(Some(_))) => {}
+                    _ => return false,
+                }
+            };
+            let early_enough = secs - PREROLL_SECS / 2.0;
+            if self.timing.place(&packet).is_some_and(|(start, _)| start <= early_enough) {
+                self.decoder.reset();
+                self.pending = Some(packet);
+                (self.stopped, self.packet_bytes) = (None, 0);
+                self.timing.wanted_secs = Some(secs);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The next block begins `secs` after the first sample. What comes before is read, and of it only the last moment
+    /// decoded.
+    pub fn pass_over(&mut self, secs: f64) {
+        self.timing.wanted_secs = Some(secs);
+    }
+
+    /// Decodes the next packet into `self.planes` and returns its rate in Hz; `None` at the end.
+    fn next_planes(&mut self) -> Result<Option<u32>, AudioErrorCause> {
         while self.stopped.is_none() {
             self.budget.store(READ_BUDGET, Ordering::Relaxed);
-            let packet =
-                match contain(|| self.reader.next_packet()).map_err(|message| AudioErrorCause::Panic { message })? {
-                    Ok(Some(packet)) => packet,
-                    Ok(None) => break,
-                    Err(Error::ResetRequired) => {
-                        self.change_track();
-                        continue;
+            let pending = self.pending.take();
+            let read = || pending.map_or_else(|| self.reader.next_packet(), |packet| Ok(Some(packet)));
+            let packet = match contain(read).map_err(|message| AudioErrorCause::Panic { message })? {
+                Ok(Some(packet)) => packet,
+                Ok(None) => break,
+                Err(Error::ResetRequired) => {
+                    self.change_track();
+                    continue;
+                }
+                Err(Error::IoError(error)) if is_end(&error) => {
+                    // PCM has no packets that it could end in.
+                    if !matches!(self.reader.format_info().short_name, "wave" | "aiff") {
+                        self.stopped = Some(FILE_ENDS.to_owned());
                     }
-                    Err(Error::IoError(error)) if is_end(&error) => {
-                        // PCM has no packets that it could end in.
-                        if !matches!(self.reader.format_info().short_name, "wave" | "aiff") {
-                            self.stopped = Some(FILE_ENDS.to_owned());
-                        }
-                        break;
-                    }
-                    Err(Error::IoError(error)) if !is_budget(&error) => return Err(AudioErrorCause::Unreadable(error)),
-                    Err(Error::DecodeError(_)) if self.demux_failures < MAX_DEMUX_FAILURES => {
-                        self.demux_failures += 1;
-                        continue;
-                    }
-                    Err(error) => {
-                        self.stopped = Some(error.to_string());
-                        break;
-                    }
-                };
+                    break;
+                }
+                Err(Error::IoError(error)) if !is_budget(&error) => return Err(AudioErrorCause::Unreadable(error)),
+                Err(Error::DecodeError(_)) if self.demux_failures < MAX_DEMUX_FAILURES => {
+                    self.demux_failures += 1;
+                    continue;
+                }
+                Err(error) => {
+                    self.stopped = Some(error.to_string());
+                    break;
+                }
+            };
             self.packet_bytes = self.packet_bytes.saturating_add(packet.data.len() as u64);
             self.dry_packets += 1;
             if self.packet_bytes > 2 * self.file_len + (1 << 20) || self.dry_packets > MAX_DRY_PACKETS {
@@ -218,6 +352,12 @@ impl SymphoniaSource {
                 break;
             }
             if packet.track_id != self.track_id {
+                continue;
+            }
+            if let (Some(wanted), Some((_, end))) = (self.timing.wanted_secs, self.timing.place(&packet))
+                && end < wanted - PREROLL_SECS
+            {
+                (self.dry_packets, self.timing.end_secs) = (0, end);
                 continue;
             }
             let decoded = match contain(|| self.decoder.decode(&packet)) {
@@ -238,7 +378,6 @@ impl SymphoniaSource {
             let rate_hz = decoded.spec().rate();
             check_spec(decoded.num_planes(), rate_hz)?;
             decoded.copy_to_vecs_planar(&mut self.planes);
-            self.sanitizer.downmix_planar(&self.planes, mono);
             if self.good_packets == 0 {
                 // What precedes the first audio is the cut end of something else (a recorded stream, an MP3 frame whose
                 // data lies before the start), not damage that a listener would miss.
@@ -247,9 +386,25 @@ impl SymphoniaSource {
             self.good_packets += 1;
             self.dry_packets = 0;
             self.demux_failures = 0;
-            return Ok(Some(rate_hz));
+            if self.reaches_wanted(&packet, rate_hz) {
+                return Ok(Some(rate_hz));
+            }
         }
         Ok(None)
+    }
+
+    /// Cuts off what lies before the wanted place; false if nothing is left.
+    fn reaches_wanted(&mut self, packet: &Packet, rate_hz: u32) -> bool {
+        let num_frames = self.planes.first().map_or(0, Vec::len);
+        let start = self.timing.decoded(packet, num_frames as f64 / f64::from(rate_hz));
+        let Some(wanted) = self.timing.wanted_secs else { return true };
+        let before = ((wanted - start) * f64::from(rate_hz)).round().max(0.0) as usize;
+        if before >= num_frames {
+            return false;
+        }
+        self.planes.iter_mut().for_each(|plane| drop(plane.drain(..before)));
+        self.timing.wanted_secs = None;
+        true
     }
 
     /// A new logical stream begins, as in chained Ogg files: choose again.
@@ -258,6 +413,7 @@ impl SymphoniaSource {
             Ok(chosen) => {
                 self.decoder = chosen.decoder;
                 self.track_id = chosen.track.id;
+                self.timing.change(chosen.track.time_base);
                 // The declared length was that of the first part.
                 self.declared = None;
             }

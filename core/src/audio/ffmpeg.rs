@@ -84,6 +84,7 @@ pub(crate) struct FfmpegSource {
     pieces: Option<Receiver<io::Result<Vec<u8>>>>,
     log: Arc<Mutex<Log>>,
     log_ended: Receiver<()>,
+    track: usize,
     rate_hz: u32,
     channels: usize,
     /// Bytes that are not decoded yet.
@@ -95,12 +96,20 @@ pub(crate) struct FfmpegSource {
 impl Ffmpeg {
     /// Starts ffmpeg on the audio track number `track` (counted among audio tracks) and waits for its first words.
     pub fn open(&self, path: &Path, track: usize) -> Result<FfmpegSource, FfmpegFailure> {
+        self.open_at(path, track, 0.0)
+    }
+
+    /// The same from `secs` on: ffmpeg goes to the nearest place before it and decodes until it is reached.
+    pub fn open_at(&self, path: &Path, track: usize, secs: f64) -> Result<FfmpegSource, FfmpegFailure> {
         // The prefix keeps a name that begins with a dash, or looks like an address, a file name.
         let mut input = OsString::from("file:");
         input.push(path);
+        let from = if secs > 0.0 { vec!["-ss".to_owned(), format!("{secs:.6}")] } else { Vec::new() };
         let mut child = Command::new(&self.program)
             .args(["-hide_banner", "-nostdin", "-nostats", "-v", "info", "-max_alloc", "536870912", "-threads", "1"])
-            .args(["-protocol_whitelist", "file", "-format_whitelist", DEMUXERS, "-i"])
+            .args(["-protocol_whitelist", "file", "-format_whitelist", DEMUXERS])
+            .args(from)
+            .arg("-i")
             .arg(input)
             .args(["-map", &format!("0:a:{track}"), "-vn", "-sn", "-dn", "-map_metadata", "-1"])
             .args(["-c:a", "pcm_f32be", "-f", "au", "pipe:1"])
@@ -127,6 +136,7 @@ impl Ffmpeg {
             pieces: Some(pieces),
             log,
             log_ended,
+            track,
             rate_hz: 0,
             channels: 0,
             bytes: Vec::new(),
@@ -219,8 +229,13 @@ impl FfmpegSource {
         }
     }
 
-    /// Appends the next samples to `mono` and returns their rate in Hz; `None` at the end.
-    pub fn next_block(&mut self, mono: &mut Vec<f32>) -> Result<Option<u32>, AudioErrorCause> {
+    /// Number of the track among the audio tracks.
+    pub fn track(&self) -> usize {
+        self.track
+    }
+
+    /// Bytes of whole frames that are there, at least one frame; `None` at the end.
+    fn next_frames(&mut self) -> Result<Option<usize>, AudioErrorCause> {
         let frame = 4 * self.channels;
         while self.bytes.len() < frame {
             match self.next_piece().map_err(AudioErrorCause::Ffmpeg)? {
@@ -231,7 +246,25 @@ impl FfmpegSource {
                 }
             }
         }
-        let take = self.bytes.len().min(BLOCK_BYTES.max(frame)) / frame * frame;
+        Ok(Some(self.bytes.len().min(BLOCK_BYTES.max(frame)) / frame * frame))
+    }
+
+    /// Appends the next samples in stereo and returns their rate in Hz; `None` at the end.
+    pub fn next_stereo(&mut self, sides: &mut [Vec<f32>; 2]) -> Result<Option<u32>, AudioErrorCause> {
+        let Some(take) = self.next_frames()? else { return Ok(None) };
+        let mut planes = vec![Vec::with_capacity(take / 4 / self.channels); self.channels];
+        for (sample, channel) in self.bytes[..take].chunks_exact(4).zip((0..self.channels).cycle()) {
+            planes[channel].push(f32::from_be_bytes([sample[0], sample[1], sample[2], sample[3]]));
+        }
+        self.sanitizer.downmix_stereo(&planes, sides);
+        self.bytes.drain(..take);
+        Ok(Some(self.rate_hz))
+    }
+
+    /// Appends the next samples to `mono` and returns their rate in Hz; `None` at the end.
+    pub fn next_block(&mut self, mono: &mut Vec<f32>) -> Result<Option<u32>, AudioErrorCause> {
+        let Some(take) = self.next_frames()? else { return Ok(None) };
+        let frame = 4 * self.channels;
         let scale = 1.0 / self.channels as f32;
         mono.reserve(take / frame);
         for frame in self.bytes[..take].chunks_exact(frame) {

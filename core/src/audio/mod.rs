@@ -12,6 +12,8 @@
 //! Two or more channels become one by their mean, whatever their names: a tagger wants everything that sounds, and a mean
 //! can neither clip nor favour a channel.
 //!
+//! [`StereoStream`] is for listening: both sides, at a sound card's rate, from any place on.
+//!
 //! [`mix_snr`] adds noise to music in memory. [`copy_packets`] reads a file's audio still encoded.
 //!
 //! Files are not trusted. A file that makes a decoder panic fails alone; declared sizes do not reserve memory; samples are
@@ -26,6 +28,7 @@ mod packets;
 mod resample;
 mod sanitize;
 mod sniff;
+mod stereo;
 #[cfg(test)]
 mod tests;
 mod tonality;
@@ -42,6 +45,7 @@ pub use mix::mix_snr;
 pub use packets::copy_packets;
 pub use resample::{MAX_RATE_HZ, MIN_RATE_HZ, Resampler, resample};
 pub use sanitize::CLAMP;
+pub use stereo::StereoStream;
 pub use tonality::TonalityMeter;
 
 use crate::SAMPLE_RATE_HZ;

@@ -62,6 +62,21 @@ impl Sanitizer {
         let scale = 1.0 / planes.len() as f32;
         mono[start..].iter_mut().for_each(|sample| *sample *= scale);
     }
+
+    /// Appends the channels to two sides: one channel to both, two to one each, and of more their mean to both, which is
+    /// what a network hears.
+    pub fn downmix_stereo(&mut self, planes: &[Vec<f32>], sides: &mut [Vec<f32>; 2]) {
+        if let [left, right] = planes {
+            for (side, plane) in sides.iter_mut().zip([left, right]) {
+                side.extend(plane.iter().map(|&sample| self.repair(sample)));
+            }
+        } else {
+            let start = sides[0].len();
+            self.downmix_planar(planes, &mut sides[0]);
+            let [left, right] = sides;
+            right.extend_from_slice(&left[start..]);
+        }
+    }
 }
 
 #[cfg(test)]

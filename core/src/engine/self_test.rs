@@ -24,18 +24,37 @@ pub fn compare(engine: &dyn Engine, reference: &dyn Engine) -> Result<f32, Strin
         (Err(EngineError::Device { cause, .. }), _) => return Err(format!("it failed its self-test: {cause}")),
         (Err(error), _) | (_, Err(error)) => return Err(error.to_string()),
     };
+    worst(&ours, &expected, "the CPU engine's")
+}
+
+/// The largest difference, if it is small enough; `whose` logits are expected.
+fn worst(ours: &[f32], expected: &[f32], whose: &str) -> Result<f32, String> {
     if ours.len() != expected.len() {
         return Err(format!("it gave {} logits in its self-test, not {}", ours.len(), expected.len()));
     }
     // f32::max would pass over a NaN.
-    let differences = ours.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+    let differences = ours.iter().zip(expected).map(|(a, b)| (a - b).abs());
     let worst = differences.fold(0.0, |worst: f32, d| if d > worst || d.is_nan() { d } else { worst });
     if worst <= MAX_LOGIT_DIFFERENCE {
         return Ok(worst);
     }
-    Err(format!(
-        "a logit of its self-test differs from the CPU engine's by {worst:.1e}, more than {MAX_LOGIT_DIFFERENCE:.0e}"
-    ))
+    Err(format!("a logit of its self-test differs from {whose} by {worst:.1e}, more than {MAX_LOGIT_DIFFERENCE:.0e}"))
+}
+
+/// Compares what `engine` says of windows that share their work with what it says of each by itself, at `hop`, and returns the
+/// largest difference of a logit. An engine that is its own reference can be tested so.
+///
+/// # Errors
+/// As [`compare`].
+pub fn compare_with_plain(engine: &dyn Engine, hop: Hop) -> Result<f32, String> {
+    let waveform = signal(WINDOW_SAMPLES + 3 * hop.samples());
+    let all = |mut stream: Box<dyn super::WindowStream + '_>| -> Result<Vec<f32>, String> {
+        let mut logits = Vec::new();
+        let failed = |error: EngineError| format!("it failed its self-test: {error}");
+        stream.push(&waveform, &mut |result| logits.extend_from_slice(result.logits)).map_err(failed)?;
+        Ok(logits)
+    };
+    worst(&all(engine.stream(hop))?, &all(engine.plain_stream(hop))?, "what it says of each window by itself")
 }
 
 /// Windows per second of one stream at `hop`, after a first run that compiles and allocates.
@@ -96,6 +115,13 @@ mod tests {
         let other = CpuEngine::new(&other, 1).expect("valid");
         let refused = compare(&other, &engine).expect_err("another bias");
         assert!(refused.contains("1.0e-2, more than 1e-3"), "{refused}");
+    }
+
+    #[test]
+    fn shared_work_changes_nothing() {
+        let engine = CpuEngine::new(&test_model(Some(24), 3), 1).expect("valid");
+        assert!(compare_with_plain(&engine, Hop::DEFAULT).expect("equal") < 1e-4);
+        assert!(compare_with_plain(&Constant(f32::NAN), Hop::DEFAULT).expect_err("NaN").contains("by itself"));
     }
 
     #[test]

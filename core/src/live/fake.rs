@@ -1,9 +1,11 @@
 //! A sound system that does what a test says.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::Clock;
 use super::frames::{FrameFormat, FrameSink, Signals, Trouble, frame_ring};
+use super::output::{Output, OutputError, OutputHost, Renderer, output_ring};
 use super::source::{Capture, CaptureError, CaptureHost, Device};
 
 /// Invented devices. Clones are the same system.
@@ -109,5 +111,86 @@ impl CaptureHost for FakeHost {
         state.sink = Some(sink);
         state.opened.push((device.id.clone(), patience));
         Ok(Capture { frames, guard: Box::new(Guard(Arc::clone(&self.state))) })
+    }
+}
+
+/// An output device that plays when a test says so. Clones are the same device.
+#[derive(Clone)]
+pub struct FakeOutput {
+    rate_hz: u32,
+    channels: usize,
+    state: Arc<Mutex<Playing>>,
+}
+
+#[derive(Default)]
+struct Playing {
+    renderer: Option<Renderer>,
+    gone: Option<String>,
+    num_opened: usize,
+}
+
+/// Marks the end of an output.
+struct OutputGuard(Arc<Mutex<Playing>>);
+
+impl Drop for OutputGuard {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).renderer = None;
+    }
+}
+
+impl FakeOutput {
+    /// A device of this rate and so many channels.
+    pub fn new(rate_hz: u32, channels: usize) -> Self {
+        Self { rate_hz, channels, state: Arc::default() }
+    }
+
+    /// Frames per second.
+    pub fn rate_hz(&self) -> u32 {
+        self.rate_hz
+    }
+
+    /// The device's callback runs for so many frames, without latency; `None` if nobody has it open.
+    pub fn pull(&self, num_frames: usize) -> Option<Vec<f32>> {
+        let mut state = self.playing();
+        let mut samples = vec![0.0; num_frames * self.channels];
+        state.renderer.as_mut()?.fill(&mut samples, Duration::ZERO);
+        Some(samples)
+    }
+
+    /// Unplugs it.
+    pub fn lose(&self, cause: &str) {
+        let mut state = self.playing();
+        state.gone = Some(cause.to_owned());
+        if let Some(renderer) = state.renderer.take() {
+            renderer.signals().report(Trouble::Lost);
+        }
+    }
+
+    /// Plugs it in again.
+    pub fn bring_back(&self) {
+        self.playing().gone = None;
+    }
+
+    /// How often it was opened.
+    pub fn num_opened(&self) -> usize {
+        self.playing().num_opened
+    }
+
+    fn playing(&self) -> MutexGuard<'_, Playing> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OutputHost for FakeOutput {
+    fn open_output(&self, clock: &Arc<dyn Clock>) -> Result<Output, OutputError> {
+        let mut state = self.playing();
+        if let Some(cause) = &state.gone {
+            return Err(OutputError::NoDevice { cause: cause.clone() });
+        }
+        let (feeder, renderer) = output_ring(self.rate_hz, self.channels, clock);
+        state.renderer = Some(renderer);
+        state.num_opened += 1;
+        drop(state);
+        Ok(Output { feeder, name: "The speaker".to_owned(), guard: Box::new(OutputGuard(Arc::clone(&self.state))) })
     }
 }

@@ -42,6 +42,8 @@ pub struct Signals {
     xruns: AtomicU64,
     /// Written by sources that are no audio callback, before `trouble`.
     message: Mutex<Option<String>>,
+    /// The same, for what is no trouble.
+    notice: Mutex<Option<String>>,
 }
 
 /// Why frames cease to come.
@@ -70,6 +72,16 @@ impl Signals {
     pub(super) fn report_in_words(&self, trouble: Trouble, message: String) {
         *self.message.lock().unwrap_or_else(PoisonError::into_inner) = Some(message);
         self.report(trouble);
+    }
+
+    /// Something to know, from a source that is no audio callback.
+    pub(super) fn tell(&self, notice: String) {
+        *self.notice.lock().unwrap_or_else(PoisonError::into_inner) = Some(notice);
+    }
+
+    /// What was told since the last call.
+    pub(super) fn take_notice(&self) -> Option<String> {
+        self.notice.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The trouble reported since the last call, and its words.

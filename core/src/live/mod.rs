@@ -15,7 +15,9 @@
 //! system exchanged and one that is silent are four [`SourceState`]s; a gone device is taken again when it returns. Loss is
 //! measured by frames against the clock, counted, and recorded as gaps of the timeline.
 //!
-//! Sound system ([`CaptureHost`]), clock ([`Clock`]) and engine are given from outside: [`FakeHost`] and [`ManualClock`] let
+//! [`Player`] plays files for whoever looks at their tags.
+//!
+//! Sound system ([`CaptureHost`], [`OutputHost`]), clock ([`Clock`]) and engine are given from outside: [`FakeHost`] and [`ManualClock`] let
 //! a test play an hour in a second.
 
 mod clock;
@@ -24,6 +26,8 @@ mod file;
 mod frames;
 mod hearing;
 mod loss;
+mod output;
+mod playback;
 mod recorder;
 mod session;
 mod source;
@@ -40,9 +44,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use fake::FakeHost;
+pub use fake::{FakeHost, FakeOutput};
 pub use frames::{FrameFormat, FrameSink, FrameSource, RING_SECS, Signals, Trouble, frame_ring};
 pub use loss::LossMeter;
+pub use output::{Feeder, Output, OutputError, OutputHost, Renderer, output_ring};
+pub use playback::{Phase, Player, PlayerState};
 pub use recorder::RecordOptions;
 pub use session::{
     CertainRecord, Chapter, EndRecord, FORMAT, GapCause, GapRecord, Header, HeardWord, ModelIdentity, NowRecord,
@@ -75,6 +81,8 @@ pub struct LiveOptions {
     pub source: SourceChoice,
     /// What to record.
     pub record: RecordOptions,
+    /// Files are played aloud on this system's default output device; `None` listens to them silently.
+    pub output: Option<Arc<dyn OutputHost>>,
     /// Moment of the start, RFC 3339, for the record.
     pub created: String,
     /// Program and version, for the record.
@@ -114,7 +122,7 @@ impl Live {
         let (commands, commands_out) = mpsc::channel();
         let (devices_in, devices) = mpsc::channel();
         let is_over = Arc::new(AtomicBool::new(false));
-        let audio = options.record.audio_name();
+        let (audio, begun) = (options.record.audio_name(), options.record.created.clone());
         let recorder = if options.record.is_empty() {
             None
         } else {
@@ -140,8 +148,11 @@ impl Live {
         let worker = spawn("live", move || {
             let mut worker =
                 Worker::new(&*engine, vocabulary, header, host, Arc::clone(&clock), options.source, outputs);
+            if let Some(output) = options.output {
+                worker.play_files_on(output);
+            }
             if let Some(recorder) = recorder {
-                worker.record_with(recorder, audio);
+                worker.record_with(recorder, audio, begun);
             }
             run(&mut worker, &inputs, &*clock);
             over.store(true, Ordering::Relaxed);

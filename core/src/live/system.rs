@@ -18,6 +18,7 @@ use cpal::{BufferSize, ErrorKind, FromSample, Sample, SampleFormat, SizedSample,
 
 use super::Clock;
 use super::frames::{FrameFormat, FrameSink, Signals, Trouble, frame_ring};
+use super::output::{Output, OutputError, OutputHost, Renderer, output_ring};
 use super::source::{Capture, CaptureError, CaptureHost, Device, DeviceKind};
 use crate::audio::MAX_CHANNELS;
 
@@ -30,6 +31,10 @@ const CONNECT_ATTEMPTS: usize = 3;
 /// Buffers to ask for, in milliseconds, by patience. Small ones are what PipeWire serves without loss; a PulseAudio server
 /// has no room for more than one of them and needs the last.
 const BUFFER_MS: [u32; 3] = [21, 100, 300];
+
+/// Buffer to ask a server for when something is played, in milliseconds; it keeps two. Short enough that pausing and seeking are
+/// heard at once, long enough for a busy machine.
+const PLAYED_MS: u32 = 50;
 
 /// cpal's name of PulseAudio's host, which PipeWire answers too.
 const PULSE: &str = "pulseaudio";
@@ -330,6 +335,95 @@ where
         sink.mark();
     };
     device.build_input_stream(config, callback, move |error| tell(&signals, &error), Some(OPEN_TIMEOUT))
+}
+
+impl OutputHost for SystemHost {
+    fn open_output(&self, clock: &Arc<dyn Clock>) -> Result<Output, OutputError> {
+        let no_device = |cause: &str| OutputError::NoDevice { cause: cause.to_owned() };
+        let opened = self.with_host(|host, _| {
+            let Some(device) = host.default_output_device() else { return Ok(Err(no_device("the system lists none"))) };
+            let name = device.to_string().lines().next().unwrap_or_default().to_owned();
+            let opened = play_on(&device, is_pulse(host), clock).map_err(|error| match error.kind() {
+                // What ALSA calls its default may be nothing at all.
+                ErrorKind::DeviceNotAvailable | ErrorKind::HostUnavailable => no_device(&error.to_string()),
+                _ => OutputError::Unusable { device: name.clone(), cause: error.to_string() },
+            });
+            Ok(opened.map(|(feeder, guard)| Output { feeder, name, guard }))
+        });
+        opened.unwrap_or_else(|error: cpal::Error| Err(no_device(&error.to_string())))
+    }
+}
+
+fn play_on(
+    device: &cpal::Device,
+    is_pulse: bool,
+    clock: &Arc<dyn Clock>,
+) -> Result<(super::Feeder, Box<dyn Send>), cpal::Error> {
+    let supported = device.default_output_config()?;
+    let mut config = supported.config();
+    if is_pulse {
+        let frames = config.sample_rate * PLAYED_MS / 1_000;
+        config.buffer_size = match supported.buffer_size() {
+            SupportedBufferSize::Range { min, max } => BufferSize::Fixed(frames.clamp(*min, *max.max(min))),
+            SupportedBufferSize::Unknown => BufferSize::Default,
+        };
+    }
+    let sample_format = if is_pulse { SampleFormat::F32 } else { supported.sample_format() };
+    if usize::from(config.channels) > MAX_CHANNELS {
+        let message = format!("it has {} channels; at most {MAX_CHANNELS} are filled", config.channels);
+        return Err(cpal::Error::with_message(ErrorKind::UnsupportedConfig, message));
+    }
+    let (feeder, renderer) = output_ring(config.sample_rate, usize::from(config.channels), clock);
+    let stream = match sample_format {
+        SampleFormat::F32 => play_f32(device, config, renderer),
+        SampleFormat::I16 => play::<i16>(device, config, renderer),
+        SampleFormat::U16 => play::<u16>(device, config, renderer),
+        SampleFormat::I24 => play::<cpal::I24>(device, config, renderer),
+        SampleFormat::I32 => play::<i32>(device, config, renderer),
+        SampleFormat::F64 => play::<f64>(device, config, renderer),
+        SampleFormat::I8 => play::<i8>(device, config, renderer),
+        SampleFormat::U8 => play::<u8>(device, config, renderer),
+        other => {
+            let message = format!("its samples are of format {other}, which Earmark does not write");
+            return Err(cpal::Error::with_message(ErrorKind::UnsupportedConfig, message));
+        }
+    }?;
+    stream.play()?;
+    Ok((feeder, Box::new(stream)))
+}
+
+/// Time until the first frame of a callback is heard, as far as the system knows it.
+fn latency(info: &cpal::OutputCallbackInfo) -> Duration {
+    let timestamp = info.timestamp();
+    timestamp.playback.saturating_duration_since(timestamp.callback)
+}
+
+fn play_f32(device: &cpal::Device, config: StreamConfig, mut renderer: Renderer) -> Result<cpal::Stream, cpal::Error> {
+    let signals = renderer.signals();
+    let callback = move |samples: &mut [f32], info: &cpal::OutputCallbackInfo| renderer.fill(samples, latency(info));
+    device.build_output_stream(config, callback, move |error| tell(&signals, &error), Some(OPEN_TIMEOUT))
+}
+
+fn play<T>(device: &cpal::Device, config: StreamConfig, mut renderer: Renderer) -> Result<cpal::Stream, cpal::Error>
+where
+    T: SizedSample + FromSample<f32>,
+{
+    let signals = renderer.signals();
+    let (channels, rate_hz) = (renderer.channels(), f64::from(config.sample_rate.max(1)));
+    let callback = move |samples: &mut [T], info: &cpal::OutputCallbackInfo| {
+        let mut floats = [0.0_f32; CONVERTED];
+        let mut before = 0;
+        // Whole frames at a time.
+        for piece in samples.chunks_mut(CONVERTED - CONVERTED % channels) {
+            let later = Duration::from_secs_f64(f64::from(before) / rate_hz);
+            renderer.fill(&mut floats[..piece.len()], latency(info) + later);
+            before += (piece.len() / channels) as u32;
+            for (to, &from) in piece.iter_mut().zip(&floats) {
+                *to = T::from_sample(from);
+            }
+        }
+    };
+    device.build_output_stream(config, callback, move |error| tell(&signals, &error), Some(OPEN_TIMEOUT))
 }
 
 /// What a stream reports between its frames. Runs on the system's threads: no allocation, no lock, no printing.

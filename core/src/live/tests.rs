@@ -108,6 +108,7 @@ impl Stage {
         let options = LiveOptions {
             source: choice.clone(),
             record: RecordOptions::default(),
+            output: None,
             created: "2026-01-01T00:00:00Z".to_owned(),
             program: "test".to_owned(),
             model_blake3: String::new(),
@@ -453,6 +454,7 @@ fn the_record_is_on_disk_while_it_is_made() {
         session: Some(path.clone()),
         audio: Some(folder.path().join("set.flac")),
         now_playing: Some(folder.path().join("now.txt")),
+        created: Some("2026-01-01T00:00:03Z".to_owned()),
     };
     stage.worker.command(Command::Record(options));
     stage.play(10.0, Some(&chord));
@@ -474,6 +476,12 @@ fn the_record_is_on_disk_while_it_is_made() {
     assert_eq!(session.header.model.name, "ear");
     assert!(session.end.is_some());
     assert_eq!(session.sources[0].state, "live");
+    // It has a time of its own, that of the sound beside it, however long was listened before.
+    assert_eq!(session.header.created, "2026-01-01T00:00:03Z");
+    let end = session.end.as_ref().expect("an end");
+    assert!((end.t - 10.0).abs() < 0.05 && (end.received_s - 10.0).abs() < 0.05 && end.windows <= 34, "{end:?}");
+    assert!(session.sources[0].t < 0.05 && session.tags[0].t < 1.5, "{:?}", session.tags[0]);
+    assert!(session.tags.iter().flat_map(|tags| &tags.certain).all(|certain| certain.since_s <= 10.0));
     // Recording again into the same file is refused, and the rest goes on.
     stage.worker.command(Command::Record(RecordOptions { session: Some(path), ..RecordOptions::default() }));
     stage.play(1.0, Some(&chord));
@@ -501,6 +509,7 @@ fn a_file_is_listened_to_as_it_sounds() {
         let options = LiveOptions {
             source,
             record: RecordOptions::default(),
+            output: None,
             created: String::new(),
             program: String::new(),
             model_blake3: String::new(),
@@ -531,4 +540,101 @@ fn a_file_is_listened_to_as_it_sounds() {
     let events: Vec<Event> = std::iter::from_fn(|| live.event(Duration::from_secs(2))).collect();
     let failed = |event: &Event| matches!(event, Event::Failure(text) if text.contains("absent.mp3"));
     assert!(events.iter().any(failed), "{events:?}");
+}
+
+// --- files that are heard ----------------------------------------------------------------------------------------------
+
+/// Six seconds of a chord, at a rate that is not the device's.
+fn six_seconds(folder: &std::path::Path) -> std::path::PathBuf {
+    let path = folder.join("chord.wav");
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 32_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(&path, spec).expect("created");
+    for n in 0..32_000 * 6 {
+        writer.write_sample((chord(n as f32 / 32_000.0) * 32_767.0) as i16).expect("written");
+    }
+    writer.finalize().expect("written");
+    path
+}
+
+/// Listens to a file aloud on `output`, whose callbacks come at twice real time; `at(pulled, state)` sees every callback.
+/// Returns the notices and the seconds received.
+fn aloud(output: &FakeOutput, mut at: impl FnMut(f64, &LiveState)) -> (Vec<String>, f64) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = LiveOptions {
+        source: SourceChoice::File(six_seconds(folder.path())),
+        record: RecordOptions::default(),
+        output: Some(Arc::new(output.clone())),
+        created: String::new(),
+        program: String::new(),
+        model_blake3: String::new(),
+    };
+    let clock = Arc::new(SystemClock::faster(2.0));
+    let mut live =
+        Live::start(Arc::new(Ear), &metadata(), Arc::new(FakeHost::default()), clock, options).expect("started");
+    let (mut notices, mut received_s, mut pulled) = (Vec::new(), 0.0, 0_u64);
+    let callback = output.rate_hz() as usize / 100;
+    let began = std::time::Instant::now();
+    while !live.is_over() {
+        assert!(began.elapsed() < Duration::from_secs(60), "it does not end");
+        std::thread::sleep(Duration::from_millis(5));
+        if output.pull(callback).is_some() {
+            pulled += callback as u64;
+        }
+        at(pulled as f64 / f64::from(output.rate_hz()), live.state());
+    }
+    live.stop();
+    while let Some(event) = live.event(Duration::ZERO) {
+        match event {
+            Event::Notice(text) | Event::Failure(text) => notices.push(text),
+            Event::Record(record) => {
+                if let Record::End(end) = *record {
+                    received_s = end.received_s;
+                }
+            }
+        }
+    }
+    (notices, received_s)
+}
+
+#[test]
+fn what_is_played_is_tagged_in_step() {
+    let output = FakeOutput::new(44_100, 2);
+    let mut behind = Vec::new();
+    let (notices, received_s) = aloud(&output, |pulled_s, state| {
+        if (0.5..5.5).contains(&pulled_s) {
+            behind.push(pulled_s - state.received_s);
+        }
+    });
+    assert!(notices.is_empty(), "{notices:?}");
+    assert!((received_s - 6.0).abs() < 0.02, "{received_s}");
+    behind.sort_by(f64::total_cmp);
+    let (least, median) = (behind[0], behind[behind.len() / 2]);
+    println!("tagged {median:.3} s behind what sounds (median), {:.3} s at most", behind[behind.len() - 1]);
+    assert!(least > -0.02, "nothing is tagged before it sounds: {least}");
+    assert!(median < Hop::DEFAULT.duration().as_secs_f64(), "{median}");
+}
+
+#[test]
+fn a_file_goes_on_silently_without_its_device() {
+    let output = FakeOutput::new(44_100, 2);
+    output.lose("no card");
+    let (notices, received_s) = aloud(&output, |_, _| {});
+    assert!(notices.len() == 1 && notices[0].contains("without being heard"), "{notices:?}");
+    assert!((received_s - 6.0).abs() < 0.05, "{received_s}");
+
+    let output = FakeOutput::new(44_100, 2);
+    let mut is_lost = false;
+    let (notices, received_s) = aloud(&output, |pulled_s, _| {
+        if pulled_s > 2.0 && !is_lost {
+            is_lost = true;
+            output.lose("unplugged");
+        }
+    });
+    assert!(notices.len() == 1 && notices[0].contains("The speaker is gone"), "{notices:?}");
+    assert!((received_s - 6.0).abs() < 0.05, "{received_s}");
 }

@@ -21,6 +21,7 @@ use super::file;
 use super::frames::{FrameFormat, Mark, RING_SECS, Trouble};
 use super::hearing::Hearing;
 use super::loss::LossMeter;
+use super::output::OutputHost;
 use super::recorder::{RecordOptions, Recorder};
 use super::session::{
     CertainRecord, EndRecord, GapCause, GapRecord, Header, NowRecord, Record, SegmentRecord, SourceRecord, TagsRecord,
@@ -135,10 +136,14 @@ pub(super) struct Worker<'e> {
     hearing: Hearing<'e>,
     outputs: Outputs,
     choice: SourceChoice,
+    /// Plays files aloud.
+    output: Option<Arc<dyn OutputHost>>,
     phase: Phase,
     /// How large a buffer each device was found to need.
     patience: HashMap<String, u32>,
     recorder: Option<Recorder>,
+    /// What was counted when the recording began; its records count from there.
+    recorded_from: EndRecord,
     state: LiveState,
     samples: Vec<f32>,
     mono: Vec<f32>,
@@ -180,8 +185,10 @@ impl<'e> Worker<'e> {
             hearing,
             outputs,
             choice,
+            output: None,
             patience: HashMap::new(),
             recorder: None,
+            recorded_from: EndRecord::default(),
             state,
             samples: Vec::new(),
             mono: Vec::new(),
@@ -198,6 +205,11 @@ impl<'e> Worker<'e> {
         }
     }
 
+    /// Files are played aloud from now on.
+    pub fn play_files_on(&mut self, output: Arc<dyn OutputHost>) {
+        self.output = Some(output);
+    }
+
     /// Whether there is nothing left to do: stopped, or the file has ended.
     pub fn is_over(&self) -> bool {
         self.is_over
@@ -212,9 +224,9 @@ impl<'e> Worker<'e> {
                 self.phase = Phase::Waiting { state: SourceState::Opening, next_try: self.clock.now() };
             }
             Command::Record(options) => {
-                let audio = options.audio_name();
+                let (audio, created) = (options.audio_name(), options.created.clone());
                 match Recorder::start(options) {
-                    Ok(recorder) => self.record_with(recorder, audio),
+                    Ok(recorder) => self.record_with(recorder, audio, created),
                     Err(reason) => self.failure(reason),
                 }
             }
@@ -277,7 +289,9 @@ impl<'e> Worker<'e> {
     /// Opens what is chosen; `from` is the device that another one replaces.
     fn open(&mut self, from: Option<String>) {
         let opened = match &self.choice {
-            SourceChoice::File(path) => file::play(path, &self.clock).map(|capture| (capture, None)),
+            SourceChoice::File(path) => {
+                file::play(path, &self.clock, self.output.as_deref()).map(|capture| (capture, None))
+            }
             choice => self.host.devices().and_then(|devices| {
                 let device = choice.find(&devices).ok_or_else(|| CaptureError::Gone {
                     device: choice.to_string(),
@@ -349,6 +363,11 @@ impl<'e> Worker<'e> {
 
     /// Looks at what the source reports, and at what it does not.
     fn watch_source(&mut self) {
+        if let Phase::Running(running) = &self.phase
+            && let Some(notice) = running.capture.frames.signals().take_notice()
+        {
+            self.notice(notice);
+        }
         let Phase::Running(running) = &mut self.phase else { return };
         let name = running.device.as_ref().map_or_else(|| self.choice.to_string(), |device| device.name.clone());
         let now = self.clock.now();
@@ -734,7 +753,7 @@ impl<'e> Worker<'e> {
 
     fn record(&mut self, record: Record) {
         if let Some(recorder) = &mut self.recorder {
-            recorder.record(&record);
+            recorder.record(record.clone().since(&self.recorded_from));
         }
         self.tell(Event::Record(Box::new(record)));
     }
@@ -753,10 +772,14 @@ impl<'e> Worker<'e> {
         }
     }
 
-    /// Records with `recorder`; `audio` is where the sound goes, for the header.
-    pub fn record_with(&mut self, mut recorder: Recorder, audio: Option<String>) {
+    /// Records with `recorder`; `audio` is where the sound goes and `created` when it begins, for the header.
+    pub fn record_with(&mut self, mut recorder: Recorder, audio: Option<String>, created: Option<String>) {
         self.stop_recording("another recording began");
-        recorder.record(&Record::Header(Header { audio, ..self.header.clone() }));
+        // What came until now belongs to the time before.
+        self.take_frames();
+        self.recorded_from = self.end_record("");
+        let created = created.unwrap_or_else(|| self.header.created.clone());
+        recorder.record(Record::Header(Header { audio, created, ..self.header.clone() }));
         if let Phase::Running(running) = &self.phase {
             recorder.format(running.format);
         }
@@ -770,7 +793,7 @@ impl<'e> Worker<'e> {
     fn stop_recording(&mut self, reason: &str) {
         let end = self.end_record(reason);
         if let Some(mut recorder) = self.recorder.take() {
-            recorder.record(&Record::End(end));
+            recorder.record(Record::End(end).since(&self.recorded_from));
             if let Err(error) = recorder.finish() {
                 self.failure(error);
             }

@@ -18,8 +18,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, anyhow, bail};
 use earmark_core::engine::{self, Engine, Hop, Notify, Work};
 use earmark_core::live::{
-    CaptureHost, Clock, Device, DeviceKind, Event, Live, LiveOptions, Record, RecordOptions, SourceChoice, SystemClock,
-    SystemHost,
+    CaptureHost, Clock, Device, DeviceKind, Event, Live, LiveOptions, OutputHost, Record, RecordOptions, SourceChoice,
+    SystemClock, SystemHost,
 };
 use earmark_core::model_file::Model;
 
@@ -41,7 +41,7 @@ static STOP: AtomicBool = AtomicBool::new(false);
 /// What makes it impossible from the start: the model, the device, a file to record to. What happens to a source later is
 /// part of what is reported.
 pub fn run(settings: &LiveSettings) -> Result<Exit> {
-    let host = SystemHost::new();
+    let host = Arc::new(SystemHost::new());
     if settings.list {
         let devices = host.devices()?;
         super::print(listing(&devices).as_bytes())?;
@@ -67,13 +67,15 @@ pub fn run(settings: &LiveSettings) -> Result<Exit> {
             session: settings.record.clone(),
             audio: settings.audio.clone(),
             now_playing: settings.now_playing.clone(),
+            created: None,
         },
+        output: settings.play.then(|| Arc::clone(&host) as Arc<dyn OutputHost>),
         created: timestamp(SystemTime::now()),
         program: concat!("earmark ", env!("CARGO_PKG_VERSION")).to_owned(),
         model_blake3,
     };
     let device = engine.device();
-    let live = Live::start(engine, &model.metadata, Arc::new(host), clock.clone(), options)?;
+    let live = Live::start(engine, &model.metadata, host, clock.clone(), options)?;
     console.note(format!("listening to {source} with model {} on {device}; Ctrl-C ends it", model.metadata.name));
 
     let mut report = report::report(settings.format, console.clone(), &model, &device, &source);

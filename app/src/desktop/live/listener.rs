@@ -14,7 +14,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use earmark_core::live::{
-    CaptureError, CaptureHost, Clock, Command, Device, Event, Live, LiveOptions, RecordOptions, SourceChoice,
+    CaptureError, CaptureHost, Clock, Command, Device, Event, Live, LiveOptions, OutputHost, RecordOptions,
+    SourceChoice,
 };
 use eframe::egui;
 
@@ -28,6 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// What the page asks for.
 enum Order {
     Listen(SourceChoice, Arc<Loaded>),
+    PlayFilesOn(Arc<dyn OutputHost>),
     Stop,
     Record(RecordOptions),
     StopRecording,
@@ -60,7 +62,14 @@ impl Listener {
     ) -> std::io::Result<Self> {
         let view = Arc::new(Mutex::new(view));
         let (orders, taken) = mpsc::channel();
-        let mut ears = Ears { live: None, view: Arc::clone(&view), host: Arc::clone(&host), clock, ctx: ctx.clone() };
+        let mut ears = Ears {
+            live: None,
+            view: Arc::clone(&view),
+            host: Arc::clone(&host),
+            output: None,
+            clock,
+            ctx: ctx.clone(),
+        };
         let thread = thread::Builder::new().name("listener".to_owned()).spawn(move || ears.run(&taken))?;
         Ok(Self { orders, view, thread: Some(thread), host, ctx: ctx.clone(), listing: None })
     }
@@ -73,6 +82,11 @@ impl Listener {
     /// Listens to something, also in place of what is listened to now.
     pub fn listen(&self, source: SourceChoice, loaded: Arc<Loaded>) {
         self.order(Order::Listen(source, loaded));
+    }
+
+    /// Files that are listened to from now on are heard, too.
+    pub fn play_files_on(&self, output: Arc<dyn OutputHost>) {
+        self.order(Order::PlayFilesOn(output));
     }
 
     /// Listens no more. A recording is finished.
@@ -143,6 +157,8 @@ struct Ears {
     live: Option<(Live, Arc<Loaded>)>,
     view: Arc<Mutex<View>>,
     host: Arc<dyn CaptureHost>,
+    /// What files are played on; silently without.
+    output: Option<Arc<dyn OutputHost>>,
     clock: Arc<dyn Clock>,
     ctx: egui::Context,
 }
@@ -169,6 +185,7 @@ impl Ears {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Listen(source, loaded) => self.listen(source, loaded),
+            Order::PlayFilesOn(output) => self.output = Some(output),
             Order::Stop => self.stop(),
             Order::Record(options) => match &self.live {
                 Some((live, _)) => {
@@ -201,6 +218,7 @@ impl Ears {
         let options = LiveOptions {
             source: source.clone(),
             record: RecordOptions::default(),
+            output: self.output.clone(),
             created: timestamp(SystemTime::now()),
             program: concat!("earmark ", env!("CARGO_PKG_VERSION")).to_owned(),
             model_blake3: loaded.blake3.clone(),

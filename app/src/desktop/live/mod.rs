@@ -32,7 +32,7 @@ use super::context::{Command, Loaded, Shared, Toast, Weight};
 use super::dialog::{Answer, Request, Wanted};
 use super::taggram::clock;
 use super::theme;
-use super::widgets::{Icon, Look, action, caption, card_in, dot, small};
+use super::widgets::{Icon, Look, action, caption_row, card_in, dot, small};
 use crate::commands::live::remembered;
 use listener::{Listener, Listing};
 use picker::Picked;
@@ -80,7 +80,10 @@ impl LivePage {
             None
         });
         let choice = choice.unwrap_or(SourceChoice::Default(DeviceKind::Input));
-        let mut page = Self::with(ctx, shared, Arc::new(SystemHost::new()), Arc::new(SystemClock::new()), choice)?;
+        let host = Arc::new(SystemHost::new());
+        let mut page =
+            Self::with(ctx, shared, Arc::clone(&host) as Arc<dyn CaptureHost>, Arc::new(SystemClock::new()), choice)?;
+        page.listener.play_files_on(host);
         page.is_remembered = true;
         if shared.settings.listens_at_start {
             page.listen();
@@ -373,7 +376,7 @@ impl LivePage {
         let below =
             Rect::from_min_max(pos2(area.left(), now.bottom() + theme::WIDE), pos2(area.right(), area.top() + height));
         card_in(ui, below, |ui| {
-            caption(ui, "The set so far");
+            caption_row(ui, "The set so far", |_| ());
             let size = ui.available_size();
             view.timeline.ui(ui, size, view.state.at_s);
         });
@@ -394,12 +397,7 @@ fn welcome(ui: &mut Ui) {
 }
 
 fn taggram(ui: &mut Ui, view: &mut View) {
-    ui.horizontal(|ui| {
-        caption(ui, "Last minute");
-        ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
-            legend(ui);
-        });
-    });
+    caption_row(ui, "Last minute", legend);
     let size = ui.available_size();
     let end_s = view.now_s.max(TAGGRAM_SECS);
     let strongest =

@@ -51,7 +51,8 @@ pub fn options(settings: &Settings, now: SystemTime) -> Result<RecordOptions> {
     let stem = format!("set {}", moment.replace('T', " "));
     let session = free(&folder, &stem, ".jsonl");
     let audio = settings.records_audio.then(|| session.with_extension("flac"));
-    Ok(RecordOptions { session: Some(session), audio, now_playing: settings.now_playing.clone() })
+    let now_playing = settings.now_playing.clone();
+    Ok(RecordOptions { session: Some(session), audio, now_playing, created: Some(timestamp(now)) })
 }
 
 /// A path in `folder` that is not taken.

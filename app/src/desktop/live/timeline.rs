@@ -82,7 +82,9 @@ impl Timeline {
     pub fn gap(&mut self, gap: &GapRecord) {
         self.gaps.push(gap.start_s..gap.end_s);
         self.end_s = self.end_s.max(gap.end_s);
-        self.last_s = None;
+        if gap.end_s - gap.start_s > JOINS_SECS {
+            self.last_s = None;
+        }
     }
 
     /// Draws it until `end_s`.
@@ -129,7 +131,7 @@ impl Timeline {
         for gap in &self.gaps {
             let (left, right) = (picture.x(gap.start), picture.x(gap.end));
             let rect = Rect::from_min_max(pos2(left, plot.top()), pos2(right.max(left + 2.0), plot.bottom()));
-            painter.rect_filled(rect, 0.0, palette.danger.gamma_multiply(0.35));
+            painter.rect_filled(rect, 0.0, palette.danger.gamma_multiply(0.6));
         }
         times(ui, &picture);
         let Some(at) = response.hover_pos() else { return };
@@ -160,7 +162,7 @@ impl Timeline {
 fn extend(spans: &mut Vec<Span>, start_s: f64, end_s: f64, confidence: f32) {
     match spans.last_mut() {
         Some(last) if start_s - last.end_s < 0.01 => {
-            (last.end_s, last.sum, last.count) = (end_s, last.sum + confidence, last.count + 1);
+            (last.end_s, last.sum, last.count) = (end_s.max(last.end_s), last.sum + confidence, last.count + 1);
         }
         _ => spans.push(Span { start_s, end_s, sum: confidence, count: 1 }),
     }

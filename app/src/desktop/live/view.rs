@@ -169,7 +169,11 @@ impl View {
     pub fn follow(&mut self, state: &LiveState, now: Duration) -> bool {
         let num_new = state.num_windows.saturating_sub(self.state.num_windows);
         if let (true, Some(end_s)) = (num_new > 0, state.window_end_s) {
-            let kind = if state.probabilities.iter().all(|&p| p == 0.0) { Column::Silent } else { Column::Heard };
+            let kind = match state.heard {
+                _ if state.probabilities.iter().all(|&p| p == 0.0) => Column::Silent,
+                Audible::Music => Column::Heard,
+                Audible::NoMusic | Audible::Silence | Audible::Listening => Column::NoMusic,
+            };
             let hop_s = Hop::DEFAULT.duration().as_secs_f64();
             // Windows that this thread was too late for look like the one that follows; they are not missing.
             let late = (num_new - 1).min(MAX_LATE);
