@@ -139,9 +139,17 @@ fn model() -> Model {
 }
 
 #[test]
-fn without_arguments_there_is_help() {
-    let ran = Bench::new().run::<&str>(&[]).expect(0);
+fn without_arguments_it_opens_a_window_or_says_what_needs_none() {
+    let ran = Bench::new().run(&["--help"]).expect(0);
     assert!(ran.out.contains("Usage: earmark") && ran.out.contains("tag"), "{ran:#?}");
+    let bench = Bench::new();
+    let mut command = bench.command();
+    command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY").env_remove("WAYLAND_SOCKET");
+    // Elsewhere a window needs no such variable, and would stay open.
+    if cfg!(all(unix, not(target_os = "macos"))) {
+        let ran = Ran::new(command.output().unwrap()).expect(2);
+        assert!(ran.err.contains("no window can be opened") && ran.err.contains("earmark tag"), "{ran:#?}");
+    }
 }
 
 #[test]
