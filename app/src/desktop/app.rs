@@ -175,9 +175,9 @@ impl Desktop {
 
     fn navigation(&mut self, ui: &mut Ui) {
         let palette = theme::of(ui);
-        let frame = egui::Frame::new().fill(palette.side).inner_margin(egui::Margin::symmetric(12, 20));
+        let frame = egui::Frame::new().inner_margin(egui::Margin::symmetric(12, 20));
         let panel = egui::Panel::left("navigation").exact_size(theme::NAVIGATION).resizable(false);
-        panel.show_separator_line(false).frame(frame).show(ui, |ui| {
+        panel.show_separator_line(true).frame(frame).show(ui, |ui| {
             ui.horizontal(|ui| {
                 ui.add_space(theme::SMALL);
                 mark(ui);
@@ -245,7 +245,8 @@ impl eframe::App for Desktop {
 
     fn ui(&mut self, ui: &mut Ui, _frame: &mut eframe::Frame) {
         self.navigation(ui);
-        let frame = egui::Frame::new().fill(theme::of(ui).ground).inner_margin(theme::PAGE);
+        // The ground is what the frame was cleared with: on a software renderer filling it again would cost a third of it.
+        let frame = egui::Frame::new().inner_margin(theme::PAGE);
         egui::CentralPanel::default().frame(frame).show(ui, |ui| match self.page {
             Page::Live => self.live.ui(ui, &mut self.shared),
             Page::Files => self.files.ui(ui, &mut self.shared),
@@ -341,7 +342,7 @@ fn entry(ui: &mut Ui, page: Page, is_open: bool) -> egui::Response {
 fn message(ui: &mut Ui, toast: &Toast) -> bool {
     let palette = theme::of(ui);
     let color = if toast.weight == Weight::Error { palette.danger } else { palette.accent };
-    let frame = theme::card(ui).stroke(egui::Stroke::new(1.0, color)).inner_margin(egui::Margin::symmetric(14, 10));
+    let frame = theme::above(ui).stroke(egui::Stroke::new(1.0, color)).inner_margin(egui::Margin::symmetric(14, 10));
     let response = frame.show(ui, |ui| {
         ui.set_max_width(420.0);
         ui.horizontal(|ui| {

@@ -206,7 +206,6 @@ impl Taggram {
         response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, describe));
         let picture = Picture { plot, view };
         let painter = ui.painter();
-        painter.rect_filled(plot, 0.0, palette.ground);
         if self.first == self.next {
             let text = "Tags over time appear here";
             let font = egui::TextStyle::Body.resolve(ui.style());

@@ -60,24 +60,24 @@ pub fn decibels(magnitude: f32) -> f32 {
 impl Meter {
     /// The level at `now`; `None` while no sound arrives.
     pub fn push(&mut self, level: Option<&Level>, now: Duration) {
+        // Without sound there is no level that could fall.
+        let Some(level) = level else { return self.rest(now) };
         let fallen = FALL_DB_PER_SEC * now.saturating_sub(self.at).as_secs_f32();
         self.at = now;
-        let (peak, rms) = level.map_or((FLOOR_DB, FLOOR_DB), |level| (decibels(level.peak), decibels(level.rms)));
+        let (peak, rms) = (decibels(level.peak), decibels(level.rms));
         self.peak_db = peak.max(self.peak_db - fallen).max(FLOOR_DB);
         self.rms_db = rms.max(self.rms_db - fallen).max(FLOOR_DB);
         if self.peak_db >= self.hold_db || now.saturating_sub(self.held_at) > HOLD {
             (self.hold_db, self.held_at) = (self.peak_db, now);
         }
-        if let Some(level) = level {
-            // A source that was opened anew may count anew.
-            self.clipped += level.clipped.saturating_sub(self.seen_clipped);
-            self.seen_clipped = level.clipped;
-        }
+        self.clipped += level.clipped.saturating_sub(self.seen_clipped);
+        self.seen_clipped = level.clipped;
     }
 
-    /// Nobody listens: only the mark of clipping stays.
+    /// No sound arrives: only the mark of clipping stays.
     pub fn rest(&mut self, now: Duration) {
-        *self = Self { clipped: self.clipped, at: now, held_at: now, ..Self::default() };
+        let (clipped, seen_clipped) = (self.clipped, self.seen_clipped);
+        *self = Self { clipped, seen_clipped, at: now, held_at: now, ..Self::default() };
     }
 
     /// Takes the mark away.
@@ -192,7 +192,7 @@ mod tests {
         assert!((meter.peak_db + 6.02).abs() < 0.01 && (meter.rms_db + 12.04).abs() < 0.01);
         meter.push(Some(&level(0.0, 0)), at(1.7));
         assert!((meter.peak_db + 26.02).abs() < 0.1, "{}", meter.peak_db);
-        meter.push(None, at(60.0));
+        meter.push(None, at(2.0));
         assert_eq!((meter.peak_db, meter.rms_db, meter.hold_db), (FLOOR_DB, FLOOR_DB, FLOOR_DB));
         meter.push(Some(&level(f32::NAN, 0)), at(61.0));
         assert_eq!(meter.peak_db, FLOOR_DB);

@@ -1,7 +1,7 @@
 //! What the page shows, made from what the worker publishes. Nothing here draws or waits.
 //!
 //! ```text
-//! LiveState, every 20 ms --> follow --> meter, taggram, ranking, saying   --> has anything changed that can be seen?
+//! LiveState, every 25 ms --> follow --> meter, taggram, ranking, saying   --> has anything changed that can be seen?
 //! Event ------------------> event ---> timeline, gaps, messages, the set that was recorded
 //! ```
 
@@ -119,7 +119,7 @@ struct Shown {
     num_windows: u64,
     lost: (u64, u64),
     is_recording: bool,
-    /// In fiftieths of a second while sound comes, else in seconds.
+    /// In fortieths of a second while sound comes, else in seconds.
     now: u64,
 }
 
@@ -224,7 +224,7 @@ impl View {
             SourceState::Stalled { secs } => SourceState::Stalled { secs: secs.floor() },
             other => other.clone(),
         };
-        let per_second = if self.has_sound() { 50.0 } else { 1.0 };
+        let per_second = if self.has_sound() { 40.0 } else { 1.0 };
         let shown = Some(Shown {
             meter: self.meter.shown(),
             source: in_seconds(&state.source),
