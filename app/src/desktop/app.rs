@@ -17,8 +17,7 @@ use super::context::{Command, Loaded, Page, Shared, Toast, Weight};
 use super::files::FilesPage;
 use super::live::LivePage;
 use super::model::ModelPage;
-use super::settings::SettingsPage;
-use super::theme;
+use super::{settings, theme};
 use crate::args::DesktopArgs;
 
 /// How long a note is shown.
@@ -34,7 +33,6 @@ pub struct Desktop {
     live: LivePage,
     files: FilesPage,
     model: ModelPage,
-    settings: SettingsPage,
     /// Where settings are kept.
     settings_path: Option<PathBuf>,
     toasts: Vec<(Toast, Instant)>,
@@ -80,7 +78,6 @@ impl Desktop {
             live,
             files: FilesPage::default(),
             model: ModelPage::default(),
-            settings: SettingsPage,
             settings_path,
             toasts: Vec::new(),
             loading: None,
@@ -239,7 +236,6 @@ impl eframe::App for Desktop {
         self.live.logic(ctx, &mut self.shared);
         self.files.logic(ctx, &mut self.shared);
         self.model.logic(ctx, &mut self.shared);
-        self.settings.logic(ctx, &mut self.shared);
         self.do_commands(ctx);
     }
 
@@ -251,7 +247,7 @@ impl eframe::App for Desktop {
             Page::Live => self.live.ui(ui, &mut self.shared),
             Page::Files => self.files.ui(ui, &mut self.shared),
             Page::Model => self.model.ui(ui, &mut self.shared),
-            Page::Settings => self.settings.ui(ui, &mut self.shared),
+            Page::Settings => settings::ui(ui, &mut self.shared),
         });
         let ctx = ui.ctx().clone();
         self.messages(&ctx);
@@ -353,6 +349,11 @@ fn message(ui: &mut Ui, toast: &Toast) -> bool {
                     false
                 })
                 .inner;
+            if let Some(file) = &toast.file
+                && ui.button("Copy path").clicked()
+            {
+                ui.ctx().copy_text(file.display().to_string());
+            }
             let close = ui.add(egui::Button::new("×").frame(false)).on_hover_text("Dismiss").accessible_name("Dismiss");
             is_dismissed || close.clicked()
         })

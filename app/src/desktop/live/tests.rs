@@ -90,7 +90,7 @@ const CALLBACK: Duration = Duration::from_millis(10);
 const CALLBACK_FRAMES: usize = 160;
 
 /// How long anything may take in real time before a test fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn device(id: &str, kind: DeviceKind, is_default: bool) -> Device {
     Device { id: id.to_owned(), name: format!("The {id}"), kind, is_default }
@@ -415,7 +415,8 @@ fn keys_and_settings_do_what_they_say() {
     stage.window.key_press_modifiers(Modifiers::COMMAND, Key::Num1);
     stage.shows("Heard now");
     let kept = Settings::load(&path).expect("readable");
-    assert_eq!((kept.theme, kept.listens_at_start, kept.scale), (ThemeChoice::Light, true, 1.2));
+    assert_eq!((kept.theme, kept.listens_at_start), (ThemeChoice::Light, true));
+    assert!((kept.scale - 1.2).abs() < 1e-3);
     assert!(kept.is_welcomed);
 }
 
