@@ -48,10 +48,11 @@ const ENDINGS: &[&str] =
     &["wav", "flac", "mp3", "ogg", "opus", "m4a", "aac", "aiff", "mka", "mkv", "mp4", "mov", "webm"];
 
 /// Heights and widths of the parts.
-const TIMELINE: std::ops::RangeInclusive<f32> = 112.0..=190.0;
+const TIMELINE: std::ops::RangeInclusive<f32> = 150.0..=200.0;
 const NOW: std::ops::RangeInclusive<f32> = 290.0..=420.0;
 const METER: f32 = 58.0;
 const LEAST_UPPER: f32 = 250.0;
+const STATUS: f32 = 340.0;
 
 /// The page.
 pub struct LivePage {
@@ -132,6 +133,12 @@ impl LivePage {
         self.listener.listen(self.choice.clone(), Arc::clone(&self.loaded));
     }
 
+    /// Seconds of sound that were received.
+    #[cfg(test)]
+    fn received_s(&self) -> f64 {
+        self.listener.view().state.received_s
+    }
+
     fn is_listening(&self) -> bool {
         self.listener.view().phase == Phase::Listening
     }
@@ -194,8 +201,11 @@ impl LivePage {
             shared.send(Command::Tell(Toast { weight, text, file: None }));
         }
         if source != self.last_source {
+            // Where one goes or comes, others may have too. Silence says nothing about devices.
+            if [source, self.last_source].iter().any(|word| ["lost", "denied", "rerouted"].contains(word)) {
+                self.listener.list();
+            }
             self.last_source = source;
-            self.listener.list();
         }
         if let Some(paths) = self.dialog.as_ref().and_then(Answer::take) {
             self.dialog = None;
@@ -245,9 +255,16 @@ impl LivePage {
             let view = self.listener.view();
             (view.phase.clone(), view.state.is_recording)
         };
-        ui.horizontal_wrapped(|ui| {
-            let width = (ui.available_width() * 0.32).clamp(170.0, 320.0);
-            match picker::ui(ui, &self.choice, self.listing.as_ref(), width) {
+        let mut status_fits = false;
+        ui.horizontal(|ui| {
+            let width = (ui.available_width() * 0.30).clamp(150.0, 320.0);
+            let size = vec2(width, theme::CONTROL);
+            let layout = egui::Layout::left_to_right(egui::Align::Center);
+            let picked = ui.allocate_ui_with_layout(size, layout, |ui| {
+                ui.set_max_width(width);
+                picker::ui(ui, &self.choice, self.listing.as_ref(), width)
+            });
+            match picked.inner {
                 Some(Picked::Source(choice)) => self.choose(choice, shared),
                 Some(Picked::AnyFile) => {
                     let folder = shared.settings.folders.music.clone();
@@ -273,22 +290,15 @@ impl LivePage {
             if action(ui, icon, text, look).on_hover_text(hint).clicked() {
                 self.toggle_recording(shared);
             }
-            self.recording_menu(ui, shared);
+            recording_menu(ui, shared);
             self.exports(ui);
-            self.status(ui);
+            status_fits = ui.available_width() >= STATUS;
+            if status_fits {
+                self.status(ui);
+            }
         });
-    }
-
-    fn recording_menu(&mut self, ui: &mut Ui, shared: &mut Shared) {
-        let before = shared.settings.clone();
-        let button = ui.button("⋯").on_hover_text("What is recorded, and where").accessible_name("Recording settings");
-        let behavior = egui::PopupCloseBehavior::CloseOnClickOutside;
-        egui::Popup::menu(&button).close_behavior(behavior).show(|ui| {
-            ui.set_width(340.0);
-            record::settings_ui(ui, &mut shared.settings);
-        });
-        if shared.settings != before {
-            shared.send(Command::SaveSettings);
+        if !status_fits && phase == Phase::Listening {
+            ui.horizontal(|ui| self.status(ui));
         }
     }
 
@@ -378,9 +388,24 @@ impl LivePage {
         card_in(ui, below, |ui| {
             caption_row(ui, "The set so far", |_| ());
             let size = ui.available_size();
-            view.timeline.ui(ui, size, view.state.at_s);
+            let waits = view.phase == Phase::Listening && !view.has_sound();
+            view.timeline.ui(ui, size, view.state.at_s, waits);
         });
         ui.allocate_rect(area.with_max_y(area.top() + height), egui::Sense::hover());
+    }
+}
+
+/// What is recorded, and where.
+fn recording_menu(ui: &mut Ui, shared: &mut Shared) {
+    let before = shared.settings.clone();
+    let button = ui.button("…").on_hover_text("What is recorded, and where").accessible_name("Recording settings");
+    let behavior = egui::PopupCloseBehavior::CloseOnClickOutside;
+    egui::Popup::menu(&button).close_behavior(behavior).show(|ui| {
+        ui.set_width(340.0);
+        record::settings_ui(ui, &mut shared.settings);
+    });
+    if shared.settings != before {
+        shared.send(Command::SaveSettings);
     }
 }
 
