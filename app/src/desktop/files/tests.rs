@@ -72,7 +72,7 @@ fn harness<'a>(page: FilesPage, chosen: Vec<PathBuf>) -> Harness<'a, Stage> {
 /// Frames pass until something is so.
 #[track_caller]
 fn until(harness: &mut Harness<'_, Stage>, what: &str, is_so: impl Fn(&Harness<'_, Stage>) -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_mins(1);
     loop {
         harness.step();
         if is_so(harness) {
@@ -234,7 +234,7 @@ fn the_dialog_adds_files_and_its_absence_is_told() {
     let mut none = harness(FilesPage::with(outside(folder.path(), &output)), Vec::new());
     none.step();
     none.get_by_label("Add files").click();
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_mins(1);
     let told = loop {
         none.step();
         let told = none.state_mut().shared.take_commands();
