@@ -74,7 +74,7 @@ impl Desktop {
     }
 
     /// With a live page that is there already.
-    fn with(ctx: &egui::Context, shared: Shared, settings_path: Option<PathBuf>, live: LivePage) -> Self {
+    pub fn with(ctx: &egui::Context, shared: Shared, settings_path: Option<PathBuf>, live: LivePage) -> Self {
         theme::apply(ctx);
         apply(ctx, &shared);
         Self {
@@ -90,6 +90,12 @@ impl Desktop {
             began: Instant::now(),
             counter: None,
         }
+    }
+
+    /// The live page.
+    #[cfg(test)]
+    pub fn live(&self) -> &LivePage {
+        &self.live
     }
 
     fn do_commands(&mut self, ctx: &egui::Context) {

@@ -116,12 +116,12 @@ pub const LIGHT: Palette = Palette {
     line: rgb(0xdd_d7cb),
     strong: rgb(0x14_181c),
     text: rgb(0x2b_3138),
-    muted: rgb(0x5d_6570),
-    accent: rgb(0x0a_7a5c),
+    muted: rgb(0x58_606a),
+    accent: rgb(0x08_6a54),
     on_accent: rgb(0xff_ffff),
     tint: rgb(0xd8_ebe2),
-    warning: rgb(0x94_5e00),
-    danger: rgb(0xb8_2c26),
+    warning: rgb(0x84_5300),
+    danger: rgb(0xab_2620),
     on_danger: rgb(0xff_ffff),
     absent: rgb(0xe4_dfd5),
     ramp: [rgb(0xfb_f9f5), rgb(0xc9_e5da), rgb(0x5c_b79b), rgb(0x0c_7a5d), rgb(0x05_2d23)],
@@ -138,7 +138,8 @@ impl Palette {
 
     /// The colour of a probability. Most lie low, so that the lower half has most of the ramp.
     pub fn probability(&self, probability: f32) -> Color32 {
-        let place = probability.clamp(0.0, 1.0).powf(0.7) * (RAMP - 1) as f32;
+        let probability = if probability.is_finite() { probability.clamp(0.0, 1.0) } else { 0.0 };
+        let place = probability.powf(0.7) * (RAMP - 1) as f32;
         let step = (place as usize).min(RAMP - 2);
         self.ramp[step].lerp_to_gamma(self.ramp[step + 1], place - step as f32)
     }
@@ -147,8 +148,8 @@ impl Palette {
 impl Palette {
     /// The same for a probability of which nothing is said: it can be seen, and does not stand out.
     pub fn unsaid(&self, probability: f32) -> Color32 {
-        let share = if probability.is_finite() { probability.clamp(0.0, 1.0).powf(0.7) } else { 0.0 };
-        self.absent.lerp_to_gamma(self.muted, share * 0.6)
+        let probability = if probability.is_finite() { probability.clamp(0.0, 1.0) } else { 0.0 };
+        self.absent.lerp_to_gamma(self.muted, probability.powf(0.7) * 0.6)
     }
 }
 

@@ -97,7 +97,7 @@ impl Meter {
         ui.vertical(|ui| {
             ui.set_width(width);
             let pressed = self.lamp(ui, width).clicked();
-            let number = if self.hold_db <= FLOOR_DB { "−∞".to_owned() } else { format!("{:.0}", self.hold_db) };
+            let number = if self.hold_db <= FLOOR_DB { "below -60".to_owned() } else { format!("{:.0}", self.hold_db) };
             let rest = height - 22.0 - 18.0 - 2.0 * theme::SMALL;
             ui.spacing_mut().item_spacing.y = theme::SMALL;
             self.scale(ui, vec2(width, rest.max(60.0)));

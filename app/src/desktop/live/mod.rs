@@ -52,6 +52,7 @@ const TIMELINE: std::ops::RangeInclusive<f32> = 112.0..=190.0;
 const NOW: std::ops::RangeInclusive<f32> = 290.0..=420.0;
 const METER: f32 = 58.0;
 const LEAST_UPPER: f32 = 250.0;
+const STATUS: f32 = 340.0;
 
 /// The page.
 pub struct LivePage {
@@ -130,6 +131,12 @@ impl LivePage {
     /// Listens to what is chosen.
     pub fn listen(&self) {
         self.listener.listen(self.choice.clone(), Arc::clone(&self.loaded));
+    }
+
+    /// Seconds of sound that were received.
+    #[cfg(test)]
+    fn received_s(&self) -> f64 {
+        self.listener.view().state.received_s
     }
 
     fn is_listening(&self) -> bool {
@@ -245,9 +252,16 @@ impl LivePage {
             let view = self.listener.view();
             (view.phase.clone(), view.state.is_recording)
         };
-        ui.horizontal_wrapped(|ui| {
-            let width = (ui.available_width() * 0.32).clamp(170.0, 320.0);
-            match picker::ui(ui, &self.choice, self.listing.as_ref(), width) {
+        let mut status_fits = false;
+        ui.horizontal(|ui| {
+            let width = (ui.available_width() * 0.30).clamp(150.0, 320.0);
+            let size = vec2(width, theme::CONTROL);
+            let layout = egui::Layout::left_to_right(egui::Align::Center);
+            let picked = ui.allocate_ui_with_layout(size, layout, |ui| {
+                ui.set_max_width(width);
+                picker::ui(ui, &self.choice, self.listing.as_ref(), width)
+            });
+            match picked.inner {
                 Some(Picked::Source(choice)) => self.choose(choice, shared),
                 Some(Picked::AnyFile) => {
                     let folder = shared.settings.folders.music.clone();
@@ -275,13 +289,19 @@ impl LivePage {
             }
             self.recording_menu(ui, shared);
             self.exports(ui);
-            self.status(ui);
+            status_fits = ui.available_width() >= STATUS;
+            if status_fits {
+                self.status(ui);
+            }
         });
+        if !status_fits && phase == Phase::Listening {
+            ui.horizontal(|ui| self.status(ui));
+        }
     }
 
     fn recording_menu(&mut self, ui: &mut Ui, shared: &mut Shared) {
         let before = shared.settings.clone();
-        let button = ui.button("⋯").on_hover_text("What is recorded, and where").accessible_name("Recording settings");
+        let button = ui.button("…").on_hover_text("What is recorded, and where").accessible_name("Recording settings");
         let behavior = egui::PopupCloseBehavior::CloseOnClickOutside;
         egui::Popup::menu(&button).close_behavior(behavior).show(|ui| {
             ui.set_width(340.0);
@@ -378,7 +398,8 @@ impl LivePage {
         card_in(ui, below, |ui| {
             caption_row(ui, "The set so far", |_| ());
             let size = ui.available_size();
-            view.timeline.ui(ui, size, view.state.at_s);
+            let waits = view.phase == Phase::Listening && !view.has_sound();
+            view.timeline.ui(ui, size, view.state.at_s, waits);
         });
         ui.allocate_rect(area.with_max_y(area.top() + height), egui::Sense::hover());
     }

@@ -87,8 +87,8 @@ impl Timeline {
         }
     }
 
-    /// Draws it until `end_s`.
-    pub fn ui(&self, ui: &mut Ui, size: egui::Vec2, end_s: f64) {
+    /// Draws it until `end_s`; while it `is_away`, the time since the last sound is missing too.
+    pub fn ui(&self, ui: &mut Ui, size: egui::Vec2, end_s: f64, is_away: bool) {
         let palette = theme::of(ui);
         let (whole, response) = ui.allocate_exact_size(size, Sense::hover());
         let plot = Rect::from_min_max(whole.min + vec2(NAMES, 0.0), whole.max - vec2(0.0, TIMES));
@@ -128,10 +128,11 @@ impl Timeline {
                 );
             }
         }
-        for gap in &self.gaps {
+        let open = is_away.then_some(self.end_s..end_s);
+        for gap in self.gaps.iter().chain(open.iter().filter(|open| open.start > 0.0)) {
             let (left, right) = (picture.x(gap.start), picture.x(gap.end));
             let rect = Rect::from_min_max(pos2(left, plot.top()), pos2(right.max(left + 2.0), plot.bottom()));
-            painter.rect_filled(rect, 0.0, palette.danger.gamma_multiply(0.6));
+            painter.rect_filled(rect, 0.0, palette.danger.gamma_multiply(0.45));
         }
         times(ui, &picture);
         let Some(at) = response.hover_pos() else { return };
