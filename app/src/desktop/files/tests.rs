@@ -190,6 +190,9 @@ fn keys_go_through_the_table() {
         harness.step();
     }
     assert_eq!(harness.state().page.table.selected(), Some(1), "the second of three");
+    harness.run_steps(2);
+    let row = harness.get_by_label_contains("loud.wav, 0:08");
+    assert!(row.accesskit_node().is_focused(), "a screen reader says the row");
     harness.key_press(Key::Enter);
     until(&mut harness, "an opened track", |harness| harness.query_by_label_contains("Taggram of loud.wav").is_some());
     harness.key_press(Key::End);
