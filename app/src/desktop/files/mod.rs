@@ -302,10 +302,11 @@ impl FilesPage {
                 self.table.step(by, &self.rows);
             }
         }
-        if is_free && step(Key::Enter).is_some() {
-            if let Some(index) = self.table.selected() {
-                self.open(index, shared);
-            }
+        if is_free
+            && step(Key::Enter).is_some()
+            && let Some(index) = self.table.selected()
+        {
+            self.open(index, shared);
         }
         if is_free && self.track.is_some() && step(Key::Space).is_some() {
             self.obey(Some(track::Wish::PlayOrPause), shared);

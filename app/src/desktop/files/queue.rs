@@ -722,7 +722,7 @@ pub mod testing {
     /// Polls until nothing is left to do.
     #[track_caller]
     pub fn settle(queue: &mut Queue) {
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + Duration::from_mins(1);
         loop {
             queue.poll();
             if !queue.is_running() && !queue.is_finding() && (queue.counts().waiting == 0) {

@@ -33,8 +33,10 @@ pub struct Table {
     /// A row to bring into view.
     reveal: Option<usize>,
     rows_seen: usize,
-    /// Rows that have the keyboard.
+    /// Rows that are seen.
     ids: Vec<Id>,
+    /// The selected row takes the keyboard, so that a screen reader says it.
+    takes_focus: bool,
 }
 
 impl Table {
@@ -63,7 +65,7 @@ impl Table {
             None => 0,
         };
         self.selected = Some(rows[to] as usize);
-        self.reveal = Some(to);
+        (self.reveal, self.takes_focus) = (Some(to), true);
     }
 
     /// Shows it, and returns the number of an entry that was clicked.
@@ -84,7 +86,8 @@ impl Table {
         let mut table = TableBuilder::new(ui)
             .id_salt("files")
             .striped(false)
-            .sense(Sense::click())
+            // Not every cell is a stop of the tab key: arrows go through rows.
+            .sense(Sense::CLICK)
             .cell_layout(Layout::left_to_right(Align::Center))
             .column(Width::remainder().at_least(120.0).clip(true))
             .auto_shrink([false, false]);
@@ -122,13 +125,20 @@ impl Table {
                 body.rows(ROW, rows.len(), |mut row| {
                     let index = rows[row.index()] as usize;
                     let entry = &queue.entries()[index];
-                    row.set_selected(self.selected == Some(index));
+                    let is_selected = self.selected == Some(index);
+                    row.set_selected(is_selected);
                     let response = show(&mut row, entry, queue, search, with_folder);
                     let label = spoken(entry, queue);
-                    response.widget_info(|| {
-                        egui::WidgetInfo::selected(egui::Role::Row, true, self.selected == Some(index), &label)
-                    });
+                    response.widget_info(|| egui::WidgetInfo::selected(egui::Role::Row, true, is_selected, &label));
                     self.ids.push(response.id);
+                    if is_selected && std::mem::take(&mut self.takes_focus) {
+                        response.request_focus();
+                    }
+                    if response.has_focus() {
+                        // Else egui itself would move on at an arrow.
+                        let filter = egui::EventFilter { vertical_arrows: true, ..egui::EventFilter::default() };
+                        response.ctx.memory_mut(|memory| memory.set_focus_lock_filter(response.id, filter));
+                    }
                     if response.clicked() {
                         self.selected = Some(index);
                         clicked = Some(index);

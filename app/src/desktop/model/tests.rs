@@ -35,7 +35,7 @@ fn harness<'a>(chosen: Vec<PathBuf>) -> Harness<'a, Stage> {
 
 #[track_caller]
 fn until(harness: &mut Harness<'_, Stage>, what: &str, is_so: impl Fn(&mut Harness<'_, Stage>) -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_mins(1);
     loop {
         harness.step();
         if is_so(harness) {
