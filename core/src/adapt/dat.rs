@@ -76,6 +76,17 @@ pub struct Adversarial {
     pub target: Tensor<2>,
     /// `alpha * lambda`: factor on the gradient that is reversed.
     pub reversal: f64,
+    /// Where the target's music is known without its noise; the thesis' method knows it not.
+    pub consistency: Option<Consistency>,
+}
+
+/// Noise must not change what is heard: the label loss of noisy windows against what the same music is clean.
+#[derive(Clone, Debug)]
+pub struct Consistency {
+    /// What the target's first windows are without noise, `[k, num_tags]`, k at most m.
+    pub clean_tags: Tensor<2>,
+    /// Factor on this loss beside the source's; with 0 it is measured and not learnt from.
+    pub weight: f64,
 }
 
 /// How an update went.
@@ -85,6 +96,8 @@ pub struct DatHealth {
     pub label_loss: f64,
     /// `proposed` only.
     pub adversary: Option<AdversaryHealth>,
+    /// Where it is known what the target is without noise: the same loss there, before its factor.
+    pub consistency_loss: Option<f64>,
     /// Standard deviation of an embedding value over the batch, averaged over its values. Near zero every window looks
     /// the same: the embedding has collapsed.
     pub embedding_spread: f64,
@@ -108,7 +121,8 @@ impl DatHealth {
         let adversary = self.adversary.is_none_or(|adversary| {
             adversary.domain_loss.is_finite() && adversary.gradient_ratio.unwrap_or(0.0).is_finite()
         });
-        self.label_loss.is_finite() && self.embedding_spread.is_finite() && adversary
+        let consistency = self.consistency_loss.unwrap_or(0.0).is_finite();
+        self.label_loss.is_finite() && self.embedding_spread.is_finite() && consistency && adversary
     }
 }
 
@@ -133,10 +147,12 @@ pub fn dat_gradients(
     statistics: BatchStatistics,
 ) -> (GradientsParams, DatHealth) {
     let [num_source, _] = source.dims();
-    let (target, target_tags, reversal) = match supervision {
-        Supervision::Source => (None, None, None),
-        Supervision::Both { target, target_tags } => (Some(target), Some(target_tags), None),
-        Supervision::Adversarial(Adversarial { target, reversal }) => (Some(target), None, Some(reversal)),
+    let (target, target_tags, reversal, consistency) = match supervision {
+        Supervision::Source => (None, None, None, None),
+        Supervision::Both { target, target_tags } => (Some(target), Some(target_tags), None, None),
+        Supervision::Adversarial(Adversarial { target, reversal, consistency }) => {
+            (Some(target), None, Some(reversal), consistency)
+        }
     };
     let num_target = target.as_ref().map_or(0, |target| target.dims()[0]);
     let embedding = match (target, statistics) {
@@ -154,7 +170,14 @@ pub fn dat_gradients(
         None => (label_input.clone().narrow(0, 0, num_source), source_tags),
     };
     let label_loss = binary_cross_entropy_with_logits(networks.label_predictor.forward(labelled), tags);
-    let mut gradients = label_loss.backward();
+    let mut learnt_from = label_loss.clone();
+    let consistency_loss = consistency.map(|Consistency { clean_tags, weight }| {
+        let noisy = label_input.clone().narrow(0, num_source, clean_tags.dims()[0]);
+        let loss = binary_cross_entropy_with_logits(networks.label_predictor.forward(noisy), clean_tags);
+        learnt_from = learnt_from.clone() + loss.clone() * weight;
+        loss.into_scalar()
+    });
+    let mut gradients = learnt_from.backward();
     let mut at_embedding = label_input.grad(&gradients).expect("the label loss depends on its input");
     let mut all = GradientsAccumulator::new();
     all.accumulate(networks, GradientsParams::from_module(&mut gradients, networks));
@@ -183,7 +206,8 @@ pub fn dat_gradients(
     let handed_over = Tensor::from_inner(at_embedding);
     let mut gradients = (embedding * handed_over).sum().backward();
     all.accumulate(networks, GradientsParams::from_module(&mut gradients, networks));
-    let health = DatHealth { label_loss: label_loss.into_scalar(), adversary, embedding_spread: spread };
+    let health =
+        DatHealth { label_loss: label_loss.into_scalar(), adversary, consistency_loss, embedding_spread: spread };
     (all.grads(), health)
 }
 
@@ -255,7 +279,7 @@ mod tests {
     }
 
     fn adversarial(target: Tensor<2>) -> Supervision {
-        Supervision::Adversarial(Adversarial { target, reversal: REVERSAL })
+        Supervision::Adversarial(Adversarial { target, reversal: REVERSAL, consistency: None })
     }
 
     fn values(tensor: Option<Tensor<3>>) -> Vec<f32> {
@@ -375,6 +399,35 @@ mod tests {
             let (soft, loud) = (label_loss(windows(3, 0.1), statistics), label_loss(windows(3, 0.9), statistics));
             assert_eq!((soft - loud).abs() > 1e-6, meet, "{statistics:?}: {soft} {loud}");
         }
+    }
+
+    #[test]
+    fn consistency_is_a_label_loss_of_known_targets_and_without_weight_a_measure() {
+        let networks = networks(true);
+        let (source, target, source_tags, clean_tags) = (windows(2, 0.1), windows(3, 0.9), tags(2), tags(2));
+        let update = |weight: Option<f64>| {
+            let consistency = weight.map(|weight| Consistency { clean_tags: clean_tags.clone(), weight });
+            let adversarial = Adversarial { target: target.clone(), reversal: 0.0, consistency };
+            let supervision = Supervision::Adversarial(adversarial);
+            dat_gradients(&networks, source.clone(), source_tags.clone(), supervision, BatchStatistics::PerDomain)
+        };
+        let (with, health) = update(Some(0.5));
+        let label_losses = || {
+            let of = |windows: Tensor<2>| networks.label_predictor.forward(networks.embed(windows));
+            let source_loss = binary_cross_entropy_with_logits(of(source.clone()), source_tags.clone());
+            let noisy = of(target.clone()).narrow(0, 0, 2);
+            (source_loss, binary_cross_entropy_with_logits(noisy, clean_tags.clone()))
+        };
+        let (source_loss, noisy_loss) = label_losses();
+        let found = health.consistency_loss.expect("measured");
+        assert!((found - noisy_loss.clone().into_scalar::<f64>()).abs() < 1e-6);
+        let expected = GradientsParams::from_grads((source_loss + noisy_loss * 0.5).backward(), &networks);
+        for index in [0, 5, 10] {
+            assert_close(&of_module(&networks, &with, index), &of_module(&networks, &expected, index));
+        }
+        let (measured, without) = (update(Some(0.0)), update(None));
+        assert!(measured.1.consistency_loss.is_some() && without.1.consistency_loss.is_none());
+        assert_close(&of_module(&networks, &measured.0, 4), &of_module(&networks, &without.0, 4));
     }
 
     #[test]

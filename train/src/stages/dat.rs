@@ -113,7 +113,10 @@ pub fn train(
         let supervision = match (target, batch.target_tags) {
             (None, _) => Supervision::Source,
             (Some(target), Some(targets)) => Supervision::Both { target, target_tags: tags(targets, target_size) },
-            (Some(target), None) => Supervision::Adversarial(Adversarial { target, reversal: alpha * stage.lambda }),
+            (Some(target), None) => {
+                let reversal = alpha * stage.lambda;
+                Supervision::Adversarial(Adversarial { target, reversal, consistency: None })
+            }
         };
         let (mut gradients, health) = dat_gradients(
             &networks,

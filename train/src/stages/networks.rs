@@ -269,7 +269,7 @@ pub fn blake3_of<M: Module>(network: &M) -> String {
 fn newest<M: Module>(run: &RunFolder, networks: M) -> Result<M> {
     let checkpoint = run.newest_checkpoint()?;
     let checkpoint = checkpoint.with_context(|| format!("{}: no checkpoint yet; train on", run.path().display()))?;
-    network_from_bytes(networks, checkpoint.required(NETWORK_FILE)?)
+    Ok(network_from_bytes(networks, checkpoint.required(NETWORK_FILE)?)?)
 }
 
 #[cfg(test)]
