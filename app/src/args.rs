@@ -53,6 +53,10 @@ pub enum Command {
     /// List the profiles that were adapted to rooms, use one, remove one.
     #[command(after_help = PROFILES_HELP)]
     Profiles(ProfilesArgs),
+    /// Open the desktop in a certain way: for measurements and pictures of it.
+    #[cfg(feature = "gui")]
+    #[command(hide = true)]
+    Desktop(DesktopArgs),
     /// Turn the record of a set into labels, chapters, a cue sheet or a table.
     Export(ExportArgs),
     /// Say which devices --device can name, and whether they compute what they should.
@@ -664,6 +668,27 @@ pub struct ExportArgs {
     /// Shortest chapter in seconds, for cue and chapters.
     #[arg(long, value_name = "SECS", default_value_t = 30.0, allow_negative_numbers = true)]
     pub min_chapter_secs: f64,
+}
+
+/// `earmark desktop`.
+#[cfg(feature = "gui")]
+#[derive(Clone, Debug, Default, Args)]
+pub struct DesktopArgs {
+    /// Page to open on: live, files, model or settings.
+    #[arg(long)]
+    pub page: Option<String>,
+    /// Listen at once.
+    #[arg(long)]
+    pub listen: bool,
+    /// Listen to this file at once.
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Show the raw scores.
+    #[arg(long)]
+    pub raw: bool,
+    /// Count frames for so many seconds, print how many were drawn and how long they took, and end.
+    #[arg(long, value_name = "SECS")]
+    pub frames: Option<f64>,
 }
 
 /// What a record can become.

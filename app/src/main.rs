@@ -56,7 +56,9 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<Exit> {
     match cli.command {
         #[cfg(feature = "gui")]
-        None => desktop::run(desktop::Options::default()),
+        None => desktop::run(args::DesktopArgs::default()),
+        #[cfg(feature = "gui")]
+        Some(Command::Desktop(args)) => desktop::run(args),
         #[cfg(not(feature = "gui"))]
         None => {
             let help = Cli::command().render_long_help();

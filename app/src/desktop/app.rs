@@ -19,6 +19,7 @@ use super::live::LivePage;
 use super::model::ModelPage;
 use super::settings::SettingsPage;
 use super::theme;
+use crate::args::DesktopArgs;
 
 /// How long a note is shown.
 const NOTE_SECS: Duration = Duration::from_secs(6);
@@ -39,14 +40,40 @@ pub struct Desktop {
     toasts: Vec<(Toast, Instant)>,
     loading: Option<Receiver<Result<Loaded>>>,
     began: Instant,
+    counter: Option<Counter>,
 }
 
 impl Desktop {
     /// Opens on the live page.
-    pub fn new(ctx: &egui::Context, shared: Shared, settings_path: Option<PathBuf>) -> Self {
+    ///
+    /// # Errors
+    /// If nothing can be listened to: the model's tags cannot be used, or no thread can be started.
+    pub fn new(
+        ctx: &egui::Context,
+        mut shared: Shared,
+        settings_path: Option<PathBuf>,
+        args: DesktopArgs,
+    ) -> Result<Self> {
+        let mut live = LivePage::new(ctx, &mut shared)?;
+        live.shows_raw(args.raw);
+        match args.file {
+            Some(file) => live.open(file, &mut shared),
+            None if args.listen => live.listen(),
+            None => {}
+        }
+        let page = args.page.map(|name| {
+            let found = Page::ALL.into_iter().find(|page| page.name().eq_ignore_ascii_case(&name));
+            found.ok_or_else(|| anyhow!("'{name}' is no page; use live, files, model or settings"))
+        });
+        let page = page.transpose()?.unwrap_or(Page::Live);
+        let counter = args.frames.map(Counter::new);
+        Ok(Self { page, counter, ..Self::with(ctx, shared, settings_path, live) })
+    }
+
+    /// With a live page that is there already.
+    fn with(ctx: &egui::Context, shared: Shared, settings_path: Option<PathBuf>, live: LivePage) -> Self {
         theme::apply(ctx);
         apply(ctx, &shared);
-        let live = LivePage::new(ctx, &shared);
         Self {
             shared,
             page: Page::Live,
@@ -58,6 +85,7 @@ impl Desktop {
             toasts: Vec::new(),
             loading: None,
             began: Instant::now(),
+            counter: None,
         }
     }
 
@@ -180,7 +208,7 @@ impl Desktop {
             return;
         }
         let corner = vec2(-theme::PAGE, -theme::PAGE);
-        egui::Area::new(egui::Id::new("messages"))
+        egui::Area::new(egui::Id::unique("messages"))
             .anchor(Align2::RIGHT_BOTTOM, corner)
             .order(egui::Order::Foreground)
             .show(ctx, |ui| {
@@ -223,10 +251,56 @@ impl eframe::App for Desktop {
         // What the page asked for shall not wait for the next event.
         self.do_commands(&ctx);
         self.shared.frames.push(self.began.elapsed().as_secs_f32() * 1_000.0);
+        if let Some(counter) = &mut self.counter
+            && counter.is_over()
+        {
+            println!("{}", counter.result());
+            ctx.send_viewport_cmd(egui::ViewportCommand::Close);
+            self.counter = None;
+        }
     }
 
     fn clear_color(&self, visuals: &egui::Visuals) -> [f32; 4] {
         visuals.panel_fill.to_normalized_gamma_f32()
+    }
+}
+
+/// Frames before these are not counted, in seconds: fonts are drawn and the first window is heard.
+const WARM_UP: Duration = Duration::from_secs(4);
+
+/// Counts frames, and measures the time from each to the next.
+struct Counter {
+    began: Instant,
+    until: Instant,
+    last: Option<Instant>,
+    between_ms: Vec<f64>,
+}
+
+impl Counter {
+    fn new(secs: f64) -> Self {
+        let began = Instant::now() + WARM_UP;
+        let secs = Duration::try_from_secs_f64(secs).unwrap_or_default();
+        Self { began, until: began + secs, last: None, between_ms: Vec::new() }
+    }
+
+    /// Another frame; whether it was the last.
+    fn is_over(&mut self) -> bool {
+        let now = Instant::now();
+        if now < self.began {
+            return false;
+        }
+        if let Some(last) = self.last.replace(now) {
+            self.between_ms.push((now - last).as_secs_f64() * 1_000.0);
+        }
+        now >= self.until
+    }
+
+    fn result(&mut self) -> String {
+        self.between_ms.sort_by(f64::total_cmp);
+        let count = self.between_ms.len();
+        let secs = self.between_ms.iter().sum::<f64>() / 1_000.0;
+        let p95 = self.between_ms.get((count * 95).div_ceil(100).saturating_sub(1)).copied().unwrap_or(f64::NAN);
+        format!("RESULT desktop fps={:.1} frame_p95_ms={p95:.1}", count as f64 / secs.max(1e-9))
     }
 }
 

@@ -12,6 +12,7 @@ use anyhow::Result;
 use earmark_core::engine::{self, DeviceChoice, Engine, Hop, Notify, Work};
 use earmark_core::model_file::Model;
 
+use super::dialog::{Dialogs, SystemDialogs};
 use super::settings::Settings;
 use crate::commands;
 
@@ -119,6 +120,8 @@ pub struct Shared {
     pub is_loading: bool,
     /// What is remembered; send [`Command::SaveSettings`] after a change.
     pub settings: Settings,
+    /// Opens file dialogs.
+    pub dialogs: Box<dyn Dialogs>,
     /// How long frames took.
     pub frames: Frames,
     commands: Vec<Command>,
@@ -127,7 +130,9 @@ pub struct Shared {
 impl Shared {
     /// With this model and these settings.
     pub fn new(loaded: Loaded, settings: Settings) -> Self {
-        Self { loaded: Arc::new(loaded), is_loading: false, settings, frames: Frames::default(), commands: Vec::new() }
+        let dialogs = Box::new(SystemDialogs);
+        let (loaded, frames) = (Arc::new(loaded), Frames::default());
+        Self { loaded, is_loading: false, settings, dialogs, frames, commands: Vec::new() }
     }
 
     /// Asks for something; it is done before the next frame.

@@ -12,16 +12,19 @@
 
 mod app;
 mod context;
+mod dialog;
 mod files;
 mod live;
 mod model;
 mod settings;
 mod taggram;
 mod theme;
+mod widgets;
 
 use anyhow::{Result, anyhow};
 use eframe::egui;
 
+use crate::args::DesktopArgs;
 use crate::commands::Exit;
 use app::Desktop;
 use context::{Loaded, Shared};
@@ -31,15 +34,11 @@ use settings::Settings;
 const SIZE: [f32; 2] = [1_180.0, 760.0];
 const MIN_SIZE: [f32; 2] = [640.0, 440.0];
 
-/// What to start with.
-#[derive(Clone, Debug, Default)]
-pub struct Options {}
-
 /// Opens the window and returns when it is closed; a recording is finished by then.
 ///
 /// # Errors
 /// There is no display, or the model cannot be used.
-pub fn run(_options: Options) -> Result<Exit> {
+pub fn run(args: DesktopArgs) -> Result<Exit> {
     let mut troubles = Vec::new();
     let path = settings::path();
     let settings = path.as_deref().map_or_else(|| Ok(Settings::default()), Settings::load).unwrap_or_else(|error| {
@@ -64,7 +63,7 @@ pub fn run(_options: Options) -> Result<Exit> {
     let opened = eframe::run_native(
         "earmark",
         options,
-        Box::new(move |creation| Ok(Box::new(Desktop::new(&creation.egui_ctx, shared, path)))),
+        Box::new(move |creation| Ok(Box::new(Desktop::new(&creation.egui_ctx, shared, path, args)?))),
     );
     opened.map(|()| Exit::Done).map_err(|error| {
         anyhow!("no window can be opened: {error}; earmark live and earmark tag need none (earmark --help)")

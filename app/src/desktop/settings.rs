@@ -17,6 +17,7 @@ use eframe::egui::{self, RichText, ThemePreference, Ui};
 use serde::{Deserialize, Serialize};
 
 use super::context::{Command, Shared};
+use super::live::recording_settings_ui;
 use super::theme;
 
 /// Version of the file.
@@ -168,6 +169,8 @@ impl SettingsPage {
             look(ui, &mut shared.settings);
             ui.add_space(theme::GAP);
             listening(ui, &mut shared.settings);
+            ui.add_space(theme::GAP);
+            group(ui, "Recording", |ui| recording_settings_ui(ui, &mut shared.settings));
             ui.add_space(theme::GAP);
             keys(ui);
             ui.add_space(theme::GAP);

@@ -8,8 +8,11 @@
 //! One accent marks what sounds and what can be done; red is kept for what is wrong, amber for what to look at. Distances
 //! are multiples of four points. Everything is in points, so that one factor scales text and space together.
 
+use std::sync::Arc;
+
 use eframe::egui::{
-    self, Color32, CornerRadius, FontFamily, FontId, Margin, Shadow, Stroke, TextStyle, Theme, Ui, Visuals, vec2,
+    self, Color32, CornerRadius, FontData, FontDefinitions, FontFamily, FontId, Margin, Shadow, Stroke, TextStyle,
+    Theme, Ui, Visuals, vec2,
 };
 
 /// Between things that belong together.
@@ -174,21 +177,44 @@ pub fn axis() -> TextStyle {
     TextStyle::Name("axis".into())
 }
 
+/// Text in a heavier weight.
+fn heavy() -> FontFamily {
+    FontFamily::Name("heavy".into())
+}
+
+/// Inter for everything; egui's own fonts stay behind it, and the system's behind them, for what it lacks.
+fn fonts() -> FontDefinitions {
+    let mut fonts = FontDefinitions::default();
+    let mut add = |name: &str, bytes: &'static [u8]| {
+        fonts.font_data.insert(name.to_owned(), Arc::new(FontData::from_static(bytes)));
+    };
+    add("inter", include_bytes!("fonts/Inter-Regular.otf"));
+    add("inter-heavy", include_bytes!("fonts/Inter-SemiBold.otf"));
+    let others = fonts.families.get(&FontFamily::Proportional).cloned().unwrap_or_default();
+    for (family, first) in [(FontFamily::Proportional, "inter"), (heavy(), "inter-heavy")] {
+        let all = [first.to_owned()].into_iter().chain(others.iter().cloned()).collect();
+        fonts.families.insert(family, all);
+    }
+    fonts
+}
+
 /// Gives both themes their look.
 pub fn apply(ctx: &egui::Context) {
+    ctx.set_fonts(fonts());
     for theme in [Theme::Dark, Theme::Light] {
         ctx.style_mut_of(theme, |style| {
             let font = |size| FontId::new(size, FontFamily::Proportional);
+            let strong = |size| FontId::new(size, heavy());
             style.text_styles = [
-                (TextStyle::Small, font(12.5)),
-                (TextStyle::Body, font(14.5)),
-                (TextStyle::Button, font(14.5)),
-                (TextStyle::Heading, font(17.0)),
+                (TextStyle::Small, font(12.0)),
+                (TextStyle::Body, font(13.5)),
+                (TextStyle::Button, font(13.5)),
+                (TextStyle::Heading, strong(16.0)),
                 (TextStyle::Monospace, FontId::new(13.0, FontFamily::Monospace)),
-                (title(), font(22.0)),
-                (big(), font(26.0)),
-                (huge(), font(34.0)),
-                (caption(), font(12.5)),
+                (title(), strong(21.0)),
+                (big(), strong(22.0)),
+                (huge(), strong(28.0)),
+                (caption(), strong(12.0)),
                 (axis(), font(11.0)),
             ]
             .into();

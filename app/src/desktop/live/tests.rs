@@ -1,0 +1,1 @@
+//! The page with invented devices and an invented clock.
