@@ -460,7 +460,10 @@ mod tests {
                 let head = values(update.0.get::<2>(networks.label_predictor.output.weight.id).map(Tensor::unsqueeze));
                 (modules.chain(head).collect::<Vec<f32>>(), running(&networks), update.1.label_loss)
             };
-            let proposed = |reversal| step(Supervision::Adversarial(Adversarial { target: target.clone(), reversal }));
+            let proposed = |reversal| {
+                let adversarial = Adversarial { target: target.clone(), reversal, consistency: None };
+                step(Supervision::Adversarial(adversarial))
+            };
             let baseline = step(Supervision::Source);
             // A batch of another size is summed in another order.
             let without = proposed(0.0);

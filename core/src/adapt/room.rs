@@ -12,7 +12,6 @@
 //! Batch norm keeps its running statistics: the function that is trained is the one that inference computes, and a batch
 //! half of noise cannot move what clean music is normalised by. Its scale and offset learn.
 
-use burn::module::Param;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
@@ -145,11 +144,8 @@ impl RoomTraining {
     /// Before the first update.
     pub fn new(model: &Model, classifier: &DomainWeights, device: &Device) -> Self {
         let device = device.clone().autodiff();
-        let Tagger { mut feature_extractor, label_predictor } =
+        let Tagger { feature_extractor, label_predictor } =
             Tagger::from_weights(&model.metadata.architecture, &model.weights, &device);
-        for module in &mut feature_extractor.modules {
-            module.batch_norm.training = Param::from_bool(false);
-        }
         let networks = DatNetworks {
             feature_extractor,
             projector: None,
@@ -195,13 +191,12 @@ impl RoomTraining {
             consistency: Some(Consistency { clean_tags: tags(batch.target_tags), weight: settings.consistency }),
         };
         let (source, source_tags) = (windows(batch.source), tags(batch.source_tags));
-        // One pass for both: with fixed statistics no window meets another.
         let (mut gradients, health) = dat_gradients(
             &self.networks,
             source,
             source_tags,
             Supervision::Adversarial(adversarial),
-            BatchStatistics::Joint,
+            BatchStatistics::Fixed,
         );
         let progress = self.step as f64 / settings.steps as f64;
         let decay = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
