@@ -527,6 +527,10 @@ pub struct AdaptArgs {
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub min_clean_kept: Option<f64>,
 
+    /// Least share of cases in which the noise meter must be right; 0.5 is chance.
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub min_meter_accuracy: Option<f64>,
+
     /// Fixes every random choice.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
@@ -674,7 +678,7 @@ pub struct ExportArgs {
 #[cfg(feature = "gui")]
 #[derive(Clone, Debug, Default, Args)]
 pub struct DesktopArgs {
-    /// Page to open on: live, files, model or settings.
+    /// Page to open on: live, files, model, adapt or settings.
     #[arg(long)]
     pub page: Option<String>,
     /// Listen at once.
@@ -686,6 +690,9 @@ pub struct DesktopArgs {
     /// Show the raw scores.
     #[arg(long)]
     pub raw: bool,
+    /// Have this folder of music chosen on the page that adapts.
+    #[arg(long, value_name = "DIR")]
+    pub music: Option<PathBuf>,
     /// Count frames for so many seconds, print how many were drawn and how long they took, and end.
     #[arg(long, value_name = "SECS")]
     pub frames: Option<f64>,

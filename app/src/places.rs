@@ -28,6 +28,15 @@ pub fn profiles() -> Result<Profiles> {
     Ok(Profiles::new(data()?.join("profiles")))
 }
 
+/// Where the desktop keeps recordings of rooms.
+///
+/// # Errors
+/// If the system has no place for them.
+#[cfg(feature = "gui")]
+pub fn recordings() -> Result<PathBuf> {
+    Ok(data()?.join("recordings"))
+}
+
 /// Where the adaptation called `name` is kept while it is interrupted.
 ///
 /// # Errors

@@ -126,7 +126,9 @@ pub fn table(report: &Report) -> String {
         let _ = writeln!(text, "\naccepted, measured on {clips}");
     } else {
         let _ = writeln!(text, "\nrefused, measured on {clips}:");
-        report.refusals.iter().for_each(|refusal| drop(writeln!(text, "- {refusal}")));
+        for refusal in &report.refusals {
+            let _ = writeln!(text, "- {refusal}");
+        }
     }
     text
 }

@@ -1,7 +1,7 @@
 //! `earmark profiles`: adapted models, and which is in use.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use earmark_core::adapt::{BUILT_IN, Profile, Report};
@@ -11,6 +11,7 @@ use serde_json::json;
 use super::Exit;
 use crate::args::{ProfilesArgs, ProfilesCommand};
 use crate::console::Console;
+use crate::inputs::shown;
 use crate::output::{SPEC_VERSION, timestamp};
 use crate::places;
 use crate::report::table;
@@ -62,14 +63,25 @@ pub fn take_in_use(model: &mut Option<PathBuf>, console: &Console) -> Result<()>
     if model.is_some() {
         return Ok(());
     }
-    // A system without a place for profiles has none.
-    let Ok(profiles) = places::profiles() else { return Ok(()) };
-    let way_out = || format!("earmark profiles use {BUILT_IN} goes back to the built-in model");
-    if let Some(name) = profiles.in_use().with_context(way_out)? {
-        *model = profiles.in_use_path().with_context(way_out)?;
-        console.note(format!("with profile {name} ({})", way_out()));
+    *model = in_use()?;
+    if let Some(name) = model.as_deref().and_then(Path::file_stem) {
+        console.note(format!("with profile {} ({})", shown(name.as_ref()), way_back()));
     }
     Ok(())
+}
+
+/// File of the profile in use; `None` is the built-in model.
+///
+/// # Errors
+/// As [`take_in_use`].
+pub fn in_use() -> Result<Option<PathBuf>> {
+    // A system without a place for profiles has none.
+    let Ok(profiles) = places::profiles() else { return Ok(None) };
+    profiles.in_use_path().with_context(way_back)
+}
+
+fn way_back() -> String {
+    format!("earmark profiles use {BUILT_IN} goes back to the built-in model")
 }
 
 /// A profile and what its file says.

@@ -127,7 +127,7 @@ pub fn load_label_predictor(
         return Ok(None);
     }
     let (architecture, weights, found) = if path.is_file() {
-        let Model { metadata, weights } = Model::load(path)?;
+        let Model { metadata, weights, .. } = Model::load(path)?;
         (metadata.architecture, weights, metadata.tags)
     } else {
         let run = RunFolder::open(path)?;

@@ -175,6 +175,7 @@ fn settings(args: &AdaptArgs) -> Result<AdaptSettings> {
         (&mut room.consistency, args.consistency),
         (&mut limits.max_clean_change, args.max_clean_change),
         (&mut limits.min_clean_kept, args.min_clean_kept),
+        (&mut limits.min_meter_accuracy, args.min_meter_accuracy),
     ] {
         *value = from.unwrap_or(*value);
     }
@@ -185,6 +186,9 @@ fn settings(args: &AdaptArgs) -> Result<AdaptSettings> {
 /// The music files of one side.
 fn files(side: &str, paths: &[PathBuf], console: &Console) -> Result<Vec<PathBuf>> {
     ensure!(!paths.is_empty(), "--{side} is missing: name files or folders (earmark adapt --help shows examples)");
+    if let Some(absent) = paths.iter().find(|path| !path.exists()) {
+        bail!("--{side}: {} is not there", shown(absent));
+    }
     let inputs = Inputs::find(paths);
     inputs.warnings.iter().for_each(|warning| console.note(warning));
     for (path, cause) in &inputs.errors {
