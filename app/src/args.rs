@@ -46,6 +46,13 @@ pub enum Command {
     /// Say what is heard right now: from a microphone, from what this machine plays, or from a file as it would sound.
     #[command(after_help = LIVE_HELP)]
     Live(LiveArgs),
+    /// Fit the model to a room, from your own music and some minutes of the room's sound, on this machine.
+    #[cfg(feature = "gpu")]
+    #[command(after_help = ADAPT_HELP)]
+    Adapt(Box<AdaptArgs>),
+    /// List the profiles that were adapted to rooms, use one, remove one.
+    #[command(after_help = PROFILES_HELP)]
+    Profiles(ProfilesArgs),
     /// Open the desktop in a certain way: for measurements and pictures of it.
     #[cfg(feature = "gui")]
     #[command(hide = true)]
@@ -282,7 +289,7 @@ pub struct TagOptions {
     #[arg(long, value_name = "DEVICE", env = "EARMARK_DEVICE", hide_env_values = true)]
     pub device: Option<String>,
 
-    /// Model file [default: the built-in model].
+    /// Model file [default: the profile in use, else the built-in model].
     #[arg(long, value_name = "FILE", env = "EARMARK_MODEL", hide_env_values = true)]
     pub model: Option<PathBuf>,
 
@@ -423,7 +430,7 @@ pub struct LiveOptions {
     #[arg(long, value_name = "DEVICE", env = "EARMARK_DEVICE", hide_env_values = true)]
     pub device: Option<String>,
 
-    /// Model file [default: the built-in model].
+    /// Model file [default: the profile in use, else the built-in model].
     #[arg(long, value_name = "FILE", env = "EARMARK_MODEL", hide_env_values = true)]
     pub model: Option<PathBuf>,
 }
@@ -440,6 +447,206 @@ impl LiveOptions {
             model: self.model.or(other.model),
         }
     }
+}
+
+#[cfg(feature = "gpu")]
+const ADAPT_HELP: &str = "\
+Nothing has to be labelled, and nothing leaves this machine. First the domain classifier learns to tell this room from your \
+music: the result is a noise meter (stage dc, seconds). With --stages dat the tags are adapted too, so that they hold in the \
+room (minutes). What is worse than before is refused, with the figures; what is accepted becomes a profile. The model that is \
+built in is never changed.
+
+Ctrl-C keeps what is done; the same command goes on from there.
+
+Examples:
+  earmark adapt record --out club/ --duration 300
+  earmark adapt --clean ~/Music --room club/ --out club
+  earmark adapt --clean ~/Music --room club/ --out club-tags --stages dat --use
+  earmark profiles
+  earmark profiles use default
+
+Exit codes: 0 done, 1 refused, 2 usage, 130 interrupted.";
+
+/// `earmark adapt`.
+#[cfg(feature = "gpu")]
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct AdaptArgs {
+    /// Something that belongs to it.
+    #[command(subcommand)]
+    pub command: Option<AdaptCommand>,
+
+    /// Music as it is on the record: files, or folders in which to look for them. Five minutes or more.
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub clean: Vec<PathBuf>,
+
+    /// The room as it sounds: files, or folders in which to look for them. Five minutes or more.
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub room: Vec<PathBuf>,
+
+    /// Name of the profile, or a file to write (what ends in .safetensors or names a folder).
+    #[arg(long, value_name = "PROFILE")]
+    pub out: Option<String>,
+
+    /// How much is adapted: dc, the noise meter alone, or dat, the tags too.
+    #[arg(long, value_name = "STAGES", default_value = "dc")]
+    pub stages: earmark_core::adapt::Stages,
+
+    /// Use the profile from now on.
+    #[arg(long = "use")]
+    pub use_it: bool,
+
+    /// Throw away what an interrupted run of this name has kept.
+    #[arg(long)]
+    pub fresh: bool,
+
+    /// Only look at the material, and say what is wrong with it.
+    #[arg(long)]
+    pub check: bool,
+
+    /// Updates of stage dat [default: 200].
+    #[arg(long, value_name = "N")]
+    pub steps: Option<u64>,
+
+    /// Windows per update of stage dat [default: 16].
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
+
+    /// Learning rate of stage dat.
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub learning_rate: Option<f64>,
+
+    /// How strongly stage dat hides the room from the domain classifier.
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub lambda: Option<f64>,
+
+    /// How strongly stage dat asks that music in the room be tagged as the same music without it; 0 turns that off.
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub consistency: Option<f64>,
+
+    /// Most that a tag's probability may change on clean music, on average.
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub max_clean_change: Option<f64>,
+
+    /// Least share of the certain tags of clean music that must stay.
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub min_clean_kept: Option<f64>,
+
+    /// Least share of cases in which the noise meter must be right; 0.5 is chance.
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub min_meter_accuracy: Option<f64>,
+
+    /// Fixes every random choice.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+
+    /// Where stage dat computes: auto, cpu, wgpu (the first GPU) or wgpu:N [default: auto].
+    #[arg(long, value_name = "DEVICE", env = "EARMARK_DEVICE", hide_env_values = true)]
+    pub device: Option<String>,
+
+    /// Model file to begin with [default: the built-in model, also when a profile is in use].
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+
+    /// Write the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Say nothing but the report and errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// What belongs to `earmark adapt`.
+#[cfg(feature = "gpu")]
+#[derive(Debug, Subcommand)]
+pub enum AdaptCommand {
+    /// Record the room: from a microphone or a line, to a FLAC file.
+    Record(AdaptRecordArgs),
+}
+
+/// `earmark adapt record`.
+#[cfg(feature = "gpu")]
+#[derive(Debug, Args)]
+pub struct AdaptRecordArgs {
+    /// Folder of the recordings; it is made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+
+    /// End after this many seconds.
+    #[arg(long, value_name = "SECS", default_value_t = 300.0, allow_negative_numbers = true)]
+    pub duration: f64,
+
+    /// Listen to this device: its name or identity, or a part of either that only one has [default: what `live` listened to
+    /// the last time, or the default microphone].
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["system", "file"])]
+    pub input: Option<String>,
+
+    /// Record what this machine plays.
+    #[arg(long, conflicts_with = "file")]
+    pub system: bool,
+
+    /// Record a music or video file as it would sound.
+    #[arg(long, value_name = "PATH")]
+    pub file: Option<PathBuf>,
+
+    /// How many times faster than it would sound a file is listened to [default: 1].
+    #[arg(long, value_name = "X", requires = "file", allow_negative_numbers = true)]
+    pub speed: Option<f64>,
+
+    /// Say nothing but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+const PROFILES_HELP: &str = "\
+A profile is a model file that was adapted to a room (earmark adapt). tag, live and the desktop use the one in use unless \
+--model names another model. 'default' stands for the built-in model, which is always there.
+
+Examples:
+  earmark profiles
+  earmark profiles show club
+  earmark profiles use club
+  earmark profiles use default
+  earmark profiles remove club
+
+Exit codes: 0 done, 2 usage.";
+
+/// `earmark profiles`.
+#[derive(Debug, Args)]
+pub struct ProfilesArgs {
+    /// What to do [default: list].
+    #[command(subcommand)]
+    pub command: Option<ProfilesCommand>,
+}
+
+/// What can be done with profiles.
+#[derive(Debug, Subcommand)]
+pub enum ProfilesCommand {
+    /// List them, with their sizes and what their noise meters are worth.
+    List {
+        /// Write JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what one was adapted from, with what, and how it did.
+    Show {
+        /// Its name.
+        name: String,
+        /// Write JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Use one from now on; `default` is the built-in model.
+    Use {
+        /// Its name.
+        name: String,
+    },
+    /// Remove one. If it is in use, the built-in model is used from now on.
+    Remove {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// How live results are written.
@@ -479,7 +686,7 @@ pub struct DesktopArgs {
     /// Files and folders to tag, on the page of files.
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Page to open on: live, files, model or settings.
+    /// Page to open on: live, files, model, adapt or settings.
     #[arg(long)]
     pub page: Option<String>,
     /// Listen at once.
@@ -491,6 +698,9 @@ pub struct DesktopArgs {
     /// Show the raw scores.
     #[arg(long)]
     pub raw: bool,
+    /// Have this folder of music chosen on the page that adapts.
+    #[arg(long, value_name = "DIR")]
+    pub music: Option<PathBuf>,
     /// Count frames for so many seconds, print how many were drawn and how long they took, and end.
     #[arg(long, value_name = "SECS")]
     pub frames: Option<f64>,

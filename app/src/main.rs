@@ -20,7 +20,9 @@ mod inputs;
 mod isolate;
 mod journal;
 mod output;
+mod places;
 mod progress;
+mod report;
 mod session;
 mod settings;
 mod shard;
@@ -65,15 +67,22 @@ fn run(cli: Cli) -> Result<Exit> {
         }
         Some(Command::Tag(args)) => {
             let file = settings::read_file(cli.config.as_deref(), |name| env::var_os(name).map(PathBuf::from))?;
-            commands::tag::run(&TagSettings::resolve(args, file.tag)?)
+            let mut settings = TagSettings::resolve(args, file.tag)?;
+            commands::profiles::take_in_use(&mut settings.model, &Console::new(settings.quiet))?;
+            commands::tag::run(&settings)
         }
         Some(Command::Merge(args)) => commands::merge::run(&args),
         Some(Command::TagAlone(args)) => isolate::run(&args),
         Some(Command::Undo(args)) => commands::undo::run(&args),
         Some(Command::Live(args)) => {
             let file = settings::read_file(cli.config.as_deref(), |name| env::var_os(name).map(PathBuf::from))?;
-            commands::live::run(&LiveSettings::resolve(args, file.live)?)
+            let mut settings = LiveSettings::resolve(args, file.live)?;
+            commands::profiles::take_in_use(&mut settings.model, &Console::new(settings.quiet))?;
+            commands::live::run(&settings)
         }
+        #[cfg(feature = "gpu")]
+        Some(Command::Adapt(args)) => commands::adapt::run(&args),
+        Some(Command::Profiles(args)) => commands::profiles::run(args),
         Some(Command::Export(args)) => commands::export::run(&args),
         #[cfg(feature = "gpu")]
         Some(Command::Devices(args)) => commands::devices::run(&args),

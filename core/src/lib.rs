@@ -12,7 +12,6 @@
 //! Failures are typed and local: one unreadable file is an [`audio::AudioError`] that names the file, the rule it broke
 //! and the way out; a damaged model is a [`model_file::ModelError`]; nothing here prints or exits.
 
-#[cfg(feature = "burn")]
 pub mod adapt;
 pub mod audio;
 pub mod engine;

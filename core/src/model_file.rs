@@ -10,11 +10,14 @@ use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
 use crate::tags::Calibration;
-use crate::weights::{Architecture, ConvWeights, LinearWeights, NUM_MODULES, Weights};
+use crate::weights::{Architecture, ConvWeights, DomainWeights, LinearWeights, MAX_WIDTH, NUM_MODULES, Weights};
 use crate::{SAMPLE_RATE_HZ, WINDOW_SAMPLES};
 
-/// Version of the file format this build reads and writes.
-pub const FORMAT_VERSION: u32 = 1;
+/// Newest version of the file format that this build reads and writes: with a domain classifier.
+pub const FORMAT_VERSION: u32 = 2;
+
+/// Version of a file without a domain classifier, which earlier builds read too.
+const PLAIN_VERSION: u32 = 1;
 
 /// Largest model file that is read, in bytes: many times the size of the largest network.
 pub const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -29,6 +32,25 @@ pub struct Model {
     pub metadata: ModelMetadata,
     /// The numbers.
     pub weights: Weights,
+    /// The domain classifier that was trained beside the tagger, where there is one: what the noise meter is made of
+    /// ([`ModelMetadata::noise_meter`] holds its scale). [`Model::set_noise_meter`] sets both.
+    pub domain_classifier: Option<DomainWeights>,
+}
+
+/// How the logit of a model's domain classifier is read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MeterMetadata {
+    /// Hidden units of the classifier.
+    pub hidden: usize,
+    /// Probability of noise is `sigmoid(scale * logit + offset)`: Platt scaling, fitted on sound that the classifier was
+    /// not trained on.
+    pub scale: f32,
+    /// See `scale`.
+    pub offset: f32,
+    /// Share of windows whose domain it told right, the mean of both domains', on sound that neither training nor scale
+    /// had seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
 }
 
 /// What a model file says of itself.
@@ -47,6 +69,9 @@ pub struct ModelMetadata {
     /// What thresholds are worth, tag by tag; files written by earlier versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
+    /// The scale of the domain classifier, where the model has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise_meter: Option<MeterMetadata>,
     /// Sample rate of the waveform in Hz.
     pub sample_rate_hz: u32,
     /// Samples in a window.
@@ -94,12 +119,13 @@ impl ModelMetadata {
     /// A model of which nothing else is known yet: thresholds of 0.5, no word about training, quality or licence.
     pub fn new(name: impl Into<String>, architecture: Architecture, tags: Vec<String>) -> Self {
         Self {
-            format_version: FORMAT_VERSION,
+            format_version: PLAIN_VERSION,
             name: name.into(),
             architecture,
             thresholds: vec![0.5; tags.len()],
             tags,
             calibration: None,
+            noise_meter: None,
             sample_rate_hz: SAMPLE_RATE_HZ,
             window_samples: WINDOW_SAMPLES,
             training: serde_json::Value::Null,
@@ -113,12 +139,27 @@ impl ModelMetadata {
     /// # Errors
     /// The rule that is broken, with the offending value.
     fn validate(&self) -> Result<(), String> {
-        if self.format_version != FORMAT_VERSION {
+        if !(PLAIN_VERSION..=FORMAT_VERSION).contains(&self.format_version) {
             return Err(format!(
-                "format version {} where this build reads {FORMAT_VERSION}; {}",
+                "format version {} where this build reads {PLAIN_VERSION} to {FORMAT_VERSION}; {}",
                 self.format_version,
                 if self.format_version > FORMAT_VERSION { "update Earmark" } else { "export the model again" }
             ));
+        }
+        if let Some(meter) = &self.noise_meter {
+            let MeterMetadata { hidden, scale, offset, .. } = *meter;
+            // Earlier builds would take the file for another network's and not say what they lack.
+            if self.format_version == PLAIN_VERSION {
+                return Err(format!("format version {PLAIN_VERSION} with a noise meter, which came with version 2"));
+            }
+            if !(1..=MAX_WIDTH).contains(&hidden) {
+                return Err(format!("noise_meter.hidden is {hidden}; it must be between 1 and {MAX_WIDTH}"));
+            }
+            if !(scale.is_finite() && offset.is_finite() && scale >= 0.0) {
+                return Err(format!(
+                    "the noise meter's scale {scale} and offset {offset} must be finite, the scale not negative"
+                ));
+            }
         }
         self.architecture.validate()?;
         let num_tags = self.architecture.num_tags;
@@ -176,6 +217,21 @@ fn entries<'w>(architecture: &Architecture, weights: &'w Weights) -> Vec<Entry<&
     entries
 }
 
+/// The same of a domain classifier.
+fn domain_entries(embedding_len: usize, hidden: usize, weights: &DomainWeights) -> Vec<Entry<&Vec<f32>>> {
+    let name = |field: &str| format!("domain_classifier.{field}");
+    vec![
+        (name("hidden.weight"), vec![hidden, embedding_len], &weights.hidden.weight),
+        (name("hidden.bias"), vec![hidden], &weights.hidden.bias),
+        (name("gamma"), vec![hidden], &weights.gamma),
+        (name("beta"), vec![hidden], &weights.beta),
+        (name("running_mean"), vec![hidden], &weights.running_mean),
+        (name("running_var"), vec![hidden], &weights.running_var),
+        (name("output.weight"), vec![1, hidden], &weights.output.weight),
+        (name("output.bias"), vec![1], &weights.output.bias),
+    ]
+}
+
 /// A tensor on its way into a file: matrices as f16, vectors (bias and batch norm, under 1 % of the bytes) as f32.
 struct Stored {
     dtype: Dtype,
@@ -206,7 +262,24 @@ impl Model {
     pub fn random(architecture: Architecture, seed: u64) -> Self {
         let weights = Weights::random(&architecture, seed);
         let tags = (0..architecture.num_tags).map(|index| format!("tag {index}")).collect();
-        Self { metadata: ModelMetadata::new("random", architecture, tags), weights }
+        Self { metadata: ModelMetadata::new("random", architecture, tags), weights, domain_classifier: None }
+    }
+
+    /// Gives the model a noise meter: a domain classifier and how its logit is read.
+    pub fn set_noise_meter(&mut self, classifier: DomainWeights, meter: MeterMetadata) {
+        self.metadata.format_version = FORMAT_VERSION;
+        self.metadata.noise_meter = Some(meter);
+        self.domain_classifier = Some(classifier);
+    }
+
+    /// Every tensor in file order.
+    fn all_entries(&self) -> Vec<Entry<&Vec<f32>>> {
+        let architecture = &self.metadata.architecture;
+        let mut all = entries(architecture, &self.weights);
+        if let (Some(weights), Some(meter)) = (&self.domain_classifier, &self.metadata.noise_meter) {
+            all.extend(domain_entries(architecture.embedding_len(), meter.hidden, weights));
+        }
+        all
     }
 
     /// Checks metadata, the number of layers and every length and value.
@@ -224,7 +297,12 @@ impl Model {
                 architecture.head_shapes().len()
             )));
         }
-        for (name, shape, values) in entries(architecture, &self.weights) {
+        if self.domain_classifier.is_some() != self.metadata.noise_meter.is_some() {
+            return Err(refuse(
+                "a domain classifier and the scale of its logit belong together; one is missing".into(),
+            ));
+        }
+        for (name, shape, values) in self.all_entries() {
             if values.len() != shape.iter().product::<usize>() {
                 return Err(refuse(format!("{name} has {} values for shape {shape:?}", values.len())));
             }
@@ -246,7 +324,7 @@ impl Model {
         self.validate()?;
         let refuse = |reason: String| ModelError::invalid(&self.metadata.name, reason);
         let mut stored = Vec::new();
-        for (name, shape, values) in entries(&self.metadata.architecture, &self.weights) {
+        for (name, shape, values) in self.all_entries() {
             let (dtype, bytes) = if shape.len() > 1 {
                 let halves: Vec<f16> = values.iter().map(|&v| f16::from_f32(v)).collect();
                 if let Some(index) = halves.iter().position(|h| !h.is_finite()) {
@@ -309,6 +387,10 @@ impl Model {
                 })
             })
             .collect::<Result<_, ModelError>>()?;
+        let domain_classifier = match &metadata.noise_meter {
+            Some(meter) => Some(reader.domain_classifier(architecture.embedding_len(), meter.hidden)?),
+            None => None,
+        };
         if reader.read != reader.tensors.len() {
             return Err(refuse(format!(
                 "{} tensors where the architecture has {}; the file belongs to another network",
@@ -316,7 +398,7 @@ impl Model {
                 reader.read
             )));
         }
-        let model = Self { metadata, weights: Weights { convs, head } };
+        let model = Self { metadata, weights: Weights { convs, head }, domain_classifier };
         model.validate().map_err(|e| match e {
             ModelError::Invalid { reason, .. } => refuse(reason),
             other @ ModelError::Io { .. } => other,
@@ -368,6 +450,21 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    fn domain_classifier(&mut self, embedding_len: usize, hidden: usize) -> Result<DomainWeights, ModelError> {
+        let mut read = |field: &str, shape: &[usize]| self.read(format!("domain_classifier.{field}"), shape);
+        Ok(DomainWeights {
+            hidden: LinearWeights {
+                weight: read("hidden.weight", &[hidden, embedding_len])?,
+                bias: read("hidden.bias", &[hidden])?,
+            },
+            gamma: read("gamma", &[hidden])?,
+            beta: read("beta", &[hidden])?,
+            running_mean: read("running_mean", &[hidden])?,
+            running_var: read("running_var", &[hidden])?,
+            output: LinearWeights { weight: read("output.weight", &[1, hidden])?, bias: read("output.bias", &[1])? },
+        })
+    }
+
     fn read(&mut self, name: String, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
         let refuse = |reason: String| ModelError::invalid(self.origin, reason);
         let tensor = self.tensors.tensor(&name).map_err(|_| refuse(format!("tensor {name} is missing")))?;
@@ -416,6 +513,42 @@ mod tests {
         assert_eq!(read.metadata.calibration, model.metadata.calibration);
         model.metadata.calibration.as_mut().expect("set").tags.pop();
         assert!(model.to_bytes().expect_err("broken").to_string().contains("calibration of"));
+    }
+
+    fn metered() -> Model {
+        let mut model = model();
+        let meter = MeterMetadata { hidden: 6, scale: 1.5, offset: -0.25, accuracy: Some(0.9) };
+        model.set_noise_meter(DomainWeights::untrained(model.metadata.architecture.embedding_len(), 6, 1), meter);
+        model
+    }
+
+    #[test]
+    fn a_noise_meter_is_kept_and_asks_for_a_newer_build() {
+        let read = Model::from_bytes(&metered().to_bytes().expect("valid"), "new").expect("readable");
+        assert_eq!(read.metadata, metered().metadata);
+        assert_eq!(read.metadata.format_version, 2);
+        let classifier = read.domain_classifier.expect("there");
+        assert_eq!(classifier.hidden.bias, metered().domain_classifier.expect("there").hidden.bias);
+        // Without one the file is what earlier builds read.
+        assert_eq!(model().metadata.format_version, 1);
+        assert!(!String::from_utf8_lossy(&model().to_bytes().expect("valid")).contains("noise_meter"));
+    }
+
+    #[test]
+    fn half_a_noise_meter_is_refused() {
+        let cases: [(Damage, &str); 5] = [
+            (|m| m.domain_classifier = None, "belong together"),
+            (|m| m.metadata.noise_meter = None, "belong together"),
+            (|m| m.metadata.format_version = 1, "came with version 2"),
+            (|m| m.metadata.noise_meter.as_mut().expect("set").hidden = 7, "domain_classifier.hidden.weight has"),
+            (|m| m.metadata.noise_meter.as_mut().expect("set").scale = f32::NAN, "scale NaN"),
+        ];
+        for (damage, expected) in cases {
+            let mut model = metered();
+            damage(&mut model);
+            let message = model.to_bytes().expect_err("broken").to_string();
+            assert!(message.contains(expected), "{message}");
+        }
     }
 
     #[test]

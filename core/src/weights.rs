@@ -1,4 +1,5 @@
-//! The parameters of a tagger as plain `f32` vectors: what model files hold, engines fold and Burn modules load.
+//! The parameters of a tagger, and of a domain classifier beside it, as plain `f32` vectors: what model files hold, engines
+//! fold and Burn modules load.
 //!
 //! Layouts are PyTorch's (`[out, in, kernel]` for convolutions, `[out, in]` for fully connected layers), row-major.
 
@@ -124,18 +125,7 @@ impl Weights {
     /// Seeded weights that have learnt nothing, batch norm's statistics included, at scales that keep activations alive
     /// through all modules: for benchmarks and tests, where only shapes matter.
     pub fn random(architecture: &Architecture, seed: u64) -> Self {
-        // Xorshift; any odd constant keeps its state from being 0.
-        let mut state = seed.wrapping_mul(2).wrapping_add(0x2545_F491_4F6C_DD1D);
-        let mut uniform = move |len: usize, low: f32, high: f32| -> Vec<f32> {
-            (0..len)
-                .map(|_| {
-                    state ^= state << 13;
-                    state ^= state >> 7;
-                    state ^= state << 17;
-                    low + (high - low) * ((state >> 40) as f32 / (1_u64 << 24) as f32)
-                })
-                .collect()
-        };
+        let mut uniform = uniform(seed);
         let convs = (0..NUM_MODULES)
             .map(|index| {
                 let (inputs, outputs, kernel) = architecture.conv_shape(index);
@@ -159,6 +149,63 @@ impl Weights {
             })
             .collect();
         Self { convs, head }
+    }
+}
+
+/// Draws vectors of a length, uniform between two bounds.
+fn uniform(seed: u64) -> impl FnMut(usize, f32, f32) -> Vec<f32> {
+    // Xorshift; any odd constant keeps its state from being 0.
+    let mut state = seed.wrapping_mul(2).wrapping_add(0x2545_F491_4F6C_DD1D);
+    move |len, low, high| {
+        (0..len)
+            .map(|_| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                low + (high - low) * ((state >> 40) as f32 / (1_u64 << 24) as f32)
+            })
+            .collect()
+    }
+}
+
+/// Every parameter of a domain classifier on the embedding: fully connected, batch norm, ReLU, fully connected.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DomainWeights {
+    /// `[hidden, embedding_len]`.
+    pub hidden: LinearWeights,
+    /// Batch norm's scale, `[hidden]`.
+    pub gamma: Vec<f32>,
+    /// Batch norm's offset, `[hidden]`.
+    pub beta: Vec<f32>,
+    /// Batch norm's running mean, `[hidden]`.
+    pub running_mean: Vec<f32>,
+    /// Batch norm's running variance, `[hidden]`.
+    pub running_var: Vec<f32>,
+    /// `[1, hidden]`.
+    pub output: LinearWeights,
+}
+
+impl DomainWeights {
+    /// A classifier that has learnt nothing: PyTorch's default start, uniform in `±1/sqrt(fan_in)`, batch norm the identity.
+    pub fn untrained(embedding_len: usize, hidden: usize, seed: u64) -> Self {
+        let mut uniform = uniform(seed);
+        let mut layer = |inputs: usize, outputs: usize| {
+            let bound = 1.0 / (inputs.max(1) as f32).sqrt();
+            LinearWeights { weight: uniform(outputs * inputs, -bound, bound), bias: uniform(outputs, -bound, bound) }
+        };
+        Self {
+            hidden: layer(embedding_len, hidden),
+            gamma: vec![1.0; hidden],
+            beta: vec![0.0; hidden],
+            running_mean: vec![0.0; hidden],
+            running_var: vec![1.0; hidden],
+            output: layer(hidden, 1),
+        }
+    }
+
+    /// Hidden units.
+    pub fn hidden_len(&self) -> usize {
+        self.hidden.bias.len()
     }
 }
 

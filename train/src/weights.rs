@@ -55,7 +55,8 @@ pub fn start(layer: &mut Linear, rng: &mut impl Rng, device: &Device) {
 /// A model around weights whose training is not over: what the engine needs, thresholds of one half, nothing about its
 /// origin.
 pub fn untrained_model(architecture: &Architecture, weights: Weights, tags: Vec<String>) -> Model {
-    Model { metadata: ModelMetadata::new("training", architecture.clone(), tags), weights }
+    let metadata = ModelMetadata::new("training", architecture.clone(), tags);
+    Model { metadata, weights, domain_classifier: None }
 }
 
 /// Number of values in a model's weights, batch norm's statistics included.

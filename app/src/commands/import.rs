@@ -32,7 +32,7 @@ pub fn run(args: ImportArgs) -> Result<()> {
         licence,
         ..ModelMetadata::new(name, architecture, tags)
     };
-    let model = Model { metadata, weights };
+    let model = Model { metadata, weights, domain_classifier: None };
     model.validate()?;
     model.save(&output)?;
     let ModelMetadata { name, tags, .. } = &model.metadata;

@@ -1,5 +1,7 @@
 //! One module per command. Each returns how the process ends.
 
+#[cfg(feature = "gpu")]
+pub mod adapt;
 pub mod completions;
 #[cfg(feature = "gpu")]
 pub mod devices;
@@ -9,6 +11,7 @@ mod import;
 pub mod live;
 pub mod merge;
 pub mod model;
+pub mod profiles;
 pub mod tag;
 pub mod undo;
 pub mod watch;

@@ -47,6 +47,7 @@ fn info(model: &Model) -> String {
         metrics,
         licence,
         calibration,
+        noise_meter,
         ..
     } = &model.metadata;
     let head = match architecture.head_hidden {
@@ -73,6 +74,13 @@ fn info(model: &Model) -> String {
             row(label, &line);
             label = "";
         }
+    }
+    if let Some(meter) = noise_meter {
+        let accuracy = meter.accuracy.map(|accuracy| format!(", right in {:.1} % of cases", 100.0 * accuracy));
+        row(
+            "noise meter",
+            &format!("domain classifier, {} hidden units{}", meter.hidden, accuracy.unwrap_or_default()),
+        );
     }
     if let Some(calibration) = calibration {
         let supported = calibration.tags.iter().filter(|tag| tag.positives >= MIN_POSITIVES).count();

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use eframe::egui::{self, Align, Align2, Color32, Key, KeyboardShortcut, Layout, Modifiers, RichText, Sense, Ui, vec2};
 
+use super::adapt::AdaptPage;
 use super::context::{Command, Loaded, Page, Shared, Toast, Weight};
 use super::files::FilesPage;
 use super::live::LivePage;
@@ -33,6 +34,7 @@ pub struct Desktop {
     live: LivePage,
     files: FilesPage,
     model: ModelPage,
+    adapt: AdaptPage,
     /// Where settings are kept.
     settings_path: Option<PathBuf>,
     toasts: Vec<(Toast, Instant)>,
@@ -61,21 +63,26 @@ impl Desktop {
         }
         let page = args.page.map(|name| {
             let found = Page::ALL.into_iter().find(|page| page.name().eq_ignore_ascii_case(&name));
-            found.ok_or_else(|| anyhow!("'{name}' is no page; use live, files, model or settings"))
+            found.ok_or_else(|| anyhow!("'{name}' is no page; use live, files, model, adapt or settings"))
         });
         let first = if args.paths.is_empty() { Page::Live } else { Page::Files };
         let page = page.transpose()?.unwrap_or(first);
         let counter = args.frames.map(Counter::new);
         let mut desktop = Self { page, counter, ..Self::with(ctx, shared, settings_path, live) };
         desktop.files.add(args.paths);
+        if let Some(music) = args.music {
+            desktop.adapt.choose_music(music);
+        }
         Ok(desktop)
     }
 
     /// With a live page that is there already.
-    pub fn with(ctx: &egui::Context, shared: Shared, settings_path: Option<PathBuf>, live: LivePage) -> Self {
+    pub fn with(ctx: &egui::Context, mut shared: Shared, settings_path: Option<PathBuf>, live: LivePage) -> Self {
         theme::apply(ctx);
         apply(ctx, &shared);
+        let adapt = AdaptPage::new(&mut shared);
         Self {
+            adapt,
             shared,
             page: Page::Live,
             live,
@@ -159,7 +166,7 @@ impl Desktop {
 
     fn shortcuts(&mut self, ctx: &egui::Context) {
         let control = |key| KeyboardShortcut::new(Modifiers::COMMAND, key);
-        let keys = [Key::Num1, Key::Num2, Key::Num3, Key::Comma];
+        let keys = [Key::Num1, Key::Num2, Key::Num3, Key::Num4, Key::Comma];
         for (page, key) in Page::ALL.into_iter().zip(keys) {
             if ctx.input_mut(|input| input.consume_shortcut(&control(key))) {
                 self.page = page;
@@ -239,6 +246,7 @@ impl eframe::App for Desktop {
         self.live.logic(ctx, &mut self.shared);
         self.files.logic(ctx, &mut self.shared);
         self.model.logic(ctx, &mut self.shared);
+        self.adapt.logic(ctx, &mut self.shared);
         self.do_commands(ctx);
     }
 
@@ -250,6 +258,7 @@ impl eframe::App for Desktop {
             Page::Live => self.live.ui(ui, &mut self.shared),
             Page::Files => self.files.ui(ui, &mut self.shared),
             Page::Model => self.model.ui(ui, &mut self.shared),
+            Page::Adapt => self.adapt.ui(ui, &mut self.shared),
             Page::Settings => settings::ui(ui, &mut self.shared),
         });
         let ctx = ui.ctx().clone();

@@ -25,13 +25,15 @@ pub enum Page {
     Files,
     /// The model in use, and others.
     Model,
+    /// Fitting the model to a room.
+    Adapt,
     /// What is remembered.
     Settings,
 }
 
 impl Page {
     /// All of them, in the order of their shortcuts.
-    pub const ALL: [Self; 4] = [Self::Live, Self::Files, Self::Model, Self::Settings];
+    pub const ALL: [Self; 5] = [Self::Live, Self::Files, Self::Model, Self::Adapt, Self::Settings];
 
     /// What it is called.
     pub fn name(self) -> &'static str {
@@ -39,6 +41,7 @@ impl Page {
             Self::Live => "Live",
             Self::Files => "Files",
             Self::Model => "Model",
+            Self::Adapt => "Adapt",
             Self::Settings => "Settings",
         }
     }

@@ -3,13 +3,14 @@
 //! ```text
 //! settings file, model -> Shared ---------------------------------.
 //!                                                                  v
-//! Desktop: navigation, shortcuts, messages -> a page: live | files | model | settings
+//! Desktop: navigation, shortcuts, messages -> a page: live | files | model | adapt | settings
 //!                                             logic (always) and ui (when seen)
 //! ```
 //!
 //! A page never waits: what takes time runs on a thread that asks for the next frame when there is something new to show.
 //! Without anything new no frame is drawn.
 
+mod adapt;
 mod app;
 mod asking;
 mod context;
@@ -52,7 +53,13 @@ pub fn run(args: DesktopArgs) -> Result<Exit> {
         Settings::default()
     });
     let loaded = match &settings.model {
-        None => Loaded::open(None)?,
+        None => match crate::commands::profiles::in_use() {
+            Ok(profile) => Loaded::open(profile.as_deref())?,
+            Err(error) => {
+                troubles.push(format!("{error:#}; the built-in model is used"));
+                Loaded::open(None)?
+            }
+        },
         Some(file) => Loaded::open(Some(file)).or_else(|error| {
             troubles.push(format!("{error:#}; the built-in model is used"));
             Loaded::open(None)

@@ -225,7 +225,7 @@ fn listening(ui: &mut Ui, settings: &mut Settings) {
 const KEYS: [(&str, &str); 6] = [
     ("Space", "listen, or stop"),
     ("R", "record, or end the recording"),
-    ("Ctrl 1, 2, 3", "live, files, model"),
+    ("Ctrl 1, 2, 3, 4", "live, files, model, adapt"),
     ("Ctrl ,", "settings"),
     ("Ctrl +, -, 0", "size of text"),
     ("Tab, Enter", "move between controls, press one"),

@@ -19,6 +19,10 @@ pub enum BatchStatistics {
     Joint,
     /// A forward pass per domain, source first: each domain has its own; the running ones follow both.
     PerDomain,
+    /// Those of the source for both domains; the running ones follow them.
+    Source,
+    /// The running ones that the stage began with, for both domains and to its end. Scale and offset are trained.
+    Fixed,
 }
 
 /// The networks of stage 3.
@@ -44,11 +48,46 @@ impl DatNetworks {
     /// - `windows`: `[batch, 59049]`
     /// - output: `[batch, embedding_len]`, or `[batch, projection_len]` with a projector
     pub fn embed(&self, windows: Tensor<2>) -> Tensor<2> {
-        let embedding = self.feature_extractor.forward(windows);
+        let [batch, _] = windows.dims();
+        self.embed_measuring(windows, batch)
+    }
+
+    /// As [`embed`](Self::embed), with batch norm as in [`SampleCnn::forward_measuring`].
+    fn embed_measuring(&self, windows: Tensor<2>, measured: usize) -> Tensor<2> {
+        let embedding = self.feature_extractor.forward_measuring(windows, measured);
         match &self.projector {
             Some(projector) => projector.forward(embedding),
             None => embedding,
         }
+    }
+
+    /// What the heads read of the windows of both domains, source first.
+    ///
+    /// # Shapes
+    ///
+    /// - `source`: `[n, 59049]`, `target`: `[m, 59049]`; output: `[n + m, ..]` as of [`embed`](Self::embed)
+    fn embed_domains(&self, source: Tensor<2>, target: Option<Tensor<2>>, statistics: BatchStatistics) -> Tensor<2> {
+        let Some(target) = target else {
+            return if statistics == BatchStatistics::Fixed { self.fixed().embed(source) } else { self.embed(source) };
+        };
+        match statistics {
+            BatchStatistics::Joint => self.embed(Tensor::cat(vec![source, target], 0)),
+            BatchStatistics::PerDomain => Tensor::cat(vec![self.embed(source), self.embed(target)], 0),
+            BatchStatistics::Fixed => self.fixed().embed(Tensor::cat(vec![source, target], 0)),
+            BatchStatistics::Source => {
+                let [measured, _] = source.dims();
+                self.embed_measuring(Tensor::cat(vec![source, target], 0), measured)
+            }
+        }
+    }
+
+    /// The same parameters, the feature extractor's batch norm as in inference: by its running statistics, which stay.
+    fn fixed(&self) -> Self {
+        let mut fixed = self.clone();
+        for module in &mut fixed.feature_extractor.modules {
+            module.batch_norm.training = Param::from_bool(false);
+        }
+        fixed
     }
 }
 
@@ -76,6 +115,17 @@ pub struct Adversarial {
     pub target: Tensor<2>,
     /// `alpha * lambda`: factor on the gradient that is reversed.
     pub reversal: f64,
+    /// Where the target's music is known without its noise; the thesis' method knows it not.
+    pub consistency: Option<Consistency>,
+}
+
+/// Noise must not change what is heard: the label loss of noisy windows against what the same music is clean.
+#[derive(Clone, Debug)]
+pub struct Consistency {
+    /// What the target's first windows are without noise, `[k, num_tags]`, k at most m.
+    pub clean_tags: Tensor<2>,
+    /// Factor on this loss beside the source's; with 0 it is measured and not learnt from.
+    pub weight: f64,
 }
 
 /// How an update went.
@@ -85,6 +135,8 @@ pub struct DatHealth {
     pub label_loss: f64,
     /// `proposed` only.
     pub adversary: Option<AdversaryHealth>,
+    /// Where it is known what the target is without noise: the same loss there, before its factor.
+    pub consistency_loss: Option<f64>,
     /// Standard deviation of an embedding value over the batch, averaged over its values. Near zero every window looks
     /// the same: the embedding has collapsed.
     pub embedding_spread: f64,
@@ -108,7 +160,8 @@ impl DatHealth {
         let adversary = self.adversary.is_none_or(|adversary| {
             adversary.domain_loss.is_finite() && adversary.gradient_ratio.unwrap_or(0.0).is_finite()
         });
-        self.label_loss.is_finite() && self.embedding_spread.is_finite() && adversary
+        let consistency = self.consistency_loss.unwrap_or(0.0).is_finite();
+        self.label_loss.is_finite() && self.embedding_spread.is_finite() && consistency && adversary
     }
 }
 
@@ -133,19 +186,15 @@ pub fn dat_gradients(
     statistics: BatchStatistics,
 ) -> (GradientsParams, DatHealth) {
     let [num_source, _] = source.dims();
-    let (target, target_tags, reversal) = match supervision {
-        Supervision::Source => (None, None, None),
-        Supervision::Both { target, target_tags } => (Some(target), Some(target_tags), None),
-        Supervision::Adversarial(Adversarial { target, reversal }) => (Some(target), None, Some(reversal)),
+    let (target, target_tags, reversal, consistency) = match supervision {
+        Supervision::Source => (None, None, None, None),
+        Supervision::Both { target, target_tags } => (Some(target), Some(target_tags), None, None),
+        Supervision::Adversarial(Adversarial { target, reversal, consistency }) => {
+            (Some(target), None, Some(reversal), consistency)
+        }
     };
     let num_target = target.as_ref().map_or(0, |target| target.dims()[0]);
-    let embedding = match (target, statistics) {
-        (None, _) => networks.embed(source),
-        (Some(target), BatchStatistics::Joint) => networks.embed(Tensor::cat(vec![source, target], 0)),
-        (Some(target), BatchStatistics::PerDomain) => {
-            Tensor::cat(vec![networks.embed(source), networks.embed(target)], 0)
-        }
-    }; // [n + m, embedding_len]
+    let embedding = networks.embed_domains(source, target, statistics); // [n + m, embedding_len]
 
     // Label branch: the windows whose tags are known.
     let label_input = embedding.clone().detach().require_grad();
@@ -154,7 +203,14 @@ pub fn dat_gradients(
         None => (label_input.clone().narrow(0, 0, num_source), source_tags),
     };
     let label_loss = binary_cross_entropy_with_logits(networks.label_predictor.forward(labelled), tags);
-    let mut gradients = label_loss.backward();
+    let mut learnt_from = label_loss.clone();
+    let consistency_loss = consistency.map(|Consistency { clean_tags, weight }| {
+        let noisy = label_input.clone().narrow(0, num_source, clean_tags.dims()[0]);
+        let loss = binary_cross_entropy_with_logits(networks.label_predictor.forward(noisy), clean_tags);
+        learnt_from = learnt_from.clone() + loss.clone() * weight;
+        loss.into_scalar()
+    });
+    let mut gradients = learnt_from.backward();
     let mut at_embedding = label_input.grad(&gradients).expect("the label loss depends on its input");
     let mut all = GradientsAccumulator::new();
     all.accumulate(networks, GradientsParams::from_module(&mut gradients, networks));
@@ -183,7 +239,8 @@ pub fn dat_gradients(
     let handed_over = Tensor::from_inner(at_embedding);
     let mut gradients = (embedding * handed_over).sum().backward();
     all.accumulate(networks, GradientsParams::from_module(&mut gradients, networks));
-    let health = DatHealth { label_loss: label_loss.into_scalar(), adversary, embedding_spread: spread };
+    let health =
+        DatHealth { label_loss: label_loss.into_scalar(), adversary, consistency_loss, embedding_spread: spread };
     (all.grads(), health)
 }
 
@@ -211,7 +268,7 @@ fn norm(gradient: Tensor<2>) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Distribution;
+    use burn::{module::RunningState, tensor::Distribution};
 
     use super::*;
     use crate::{
@@ -222,6 +279,8 @@ mod tests {
 
     const TAGS: usize = 3;
     const REVERSAL: f64 = 0.3;
+    const ALL_STATISTICS: [BatchStatistics; 4] =
+        [BatchStatistics::Joint, BatchStatistics::PerDomain, BatchStatistics::Source, BatchStatistics::Fixed];
 
     fn device() -> Device {
         Device::flex().autodiff()
@@ -242,6 +301,17 @@ mod tests {
         }
     }
 
+    /// Networks with the same parameters and running statistics of their own; a clone shares them.
+    fn copy(networks: &DatNetworks) -> DatNetworks {
+        let mut copy = networks.clone();
+        for module in &mut copy.feature_extractor.modules {
+            let norm = &mut module.batch_norm;
+            norm.running_mean = RunningState::new(norm.running_mean.value_sync());
+            norm.running_var = RunningState::new(norm.running_var.value_sync());
+        }
+        copy
+    }
+
     fn windows(batch: usize, loudness: f64) -> Tensor<2> {
         Tensor::random([batch, WINDOW_SAMPLES], Distribution::Uniform(-loudness, loudness), &device())
     }
@@ -255,7 +325,7 @@ mod tests {
     }
 
     fn adversarial(target: Tensor<2>) -> Supervision {
-        Supervision::Adversarial(Adversarial { target, reversal: REVERSAL })
+        Supervision::Adversarial(Adversarial { target, reversal: REVERSAL, consistency: None })
     }
 
     fn values(tensor: Option<Tensor<3>>) -> Vec<f32> {
@@ -277,15 +347,20 @@ mod tests {
 
     #[test]
     fn the_extractor_descends_the_label_loss_and_climbs_the_domain_loss() {
+        for statistics in [BatchStatistics::Joint, BatchStatistics::Source] {
+            both_branches_meet_at_the_embedding(statistics);
+        }
+    }
+
+    fn both_branches_meet_at_the_embedding(statistics: BatchStatistics) {
         let networks = networks(false);
         let (source, target, source_tags) = (windows(3, 0.1), windows(2, 0.9), tags(3));
-        let statistics = BatchStatistics::Joint;
         let supervision = adversarial(target.clone());
         let (found, health) = dat_gradients(&networks, source.clone(), source_tags.clone(), supervision, statistics);
 
         // Eqs. 3.3 and 3.4 in one graph each, without reversal: the sign is written out here.
         let losses = || {
-            let embedding = networks.embed(Tensor::cat(vec![source.clone(), target.clone()], 0));
+            let embedding = networks.embed_domains(source.clone(), Some(target.clone()), statistics);
             let classifier = networks.domain_classifier.as_ref().expect("a classifier");
             let domains = [vec![Domain::Source; 3], vec![Domain::Target; 2]].concat();
             let logits = networks.label_predictor.forward(embedding.clone().narrow(0, 0, 3));
@@ -371,10 +446,110 @@ mod tests {
         let label_loss = |target: Tensor<2>, statistics| {
             dat_gradients(&networks, source.clone(), source_tags.clone(), adversarial(target), statistics).1.label_loss
         };
-        for (statistics, meet) in [(BatchStatistics::Joint, true), (BatchStatistics::PerDomain, false)] {
+        for statistics in ALL_STATISTICS {
+            let meet = statistics == BatchStatistics::Joint;
             let (soft, loud) = (label_loss(windows(3, 0.1), statistics), label_loss(windows(3, 0.9), statistics));
             assert_eq!((soft - loud).abs() > 1e-6, meet, "{statistics:?}: {soft} {loud}");
         }
+    }
+
+    /// Every running mean and variance of the feature extractor.
+    fn running(networks: &DatNetworks) -> Vec<f32> {
+        let norms = networks.feature_extractor.modules.iter().map(|module| &module.batch_norm);
+        let states = norms.flat_map(|norm| [norm.running_mean.value_sync(), norm.running_var.value_sync()]);
+        states.flat_map(|state| state.into_data().iter::<f32>().collect::<Vec<_>>()).collect()
+    }
+
+    #[test]
+    fn without_the_adversary_proposed_is_the_baseline() {
+        let (source, target, source_tags) = (windows(4, 0.1), windows(3, 0.9), tags(4));
+        let networks = networks(false);
+        for statistics in [BatchStatistics::Source, BatchStatistics::Fixed] {
+            let step = |supervision| {
+                let networks = copy(&networks);
+                let update = dat_gradients(&networks, source.clone(), source_tags.clone(), supervision, statistics);
+                let modules = (0..11).flat_map(|index| of_module(&networks, &update.0, index));
+                let head = values(update.0.get::<2>(networks.label_predictor.output.weight.id).map(Tensor::unsqueeze));
+                (modules.chain(head).collect::<Vec<f32>>(), running(&networks), update.1.label_loss)
+            };
+            let proposed = |reversal| {
+                let adversarial = Adversarial { target: target.clone(), reversal, consistency: None };
+                step(Supervision::Adversarial(adversarial))
+            };
+            let baseline = step(Supervision::Source);
+            // A batch of another size is summed in another order.
+            let without = proposed(0.0);
+            assert_close(&without.0, &baseline.0);
+            assert_close(&without.1, &baseline.1);
+            assert!((without.2 - baseline.2).abs() < 1e-6, "{statistics:?}");
+            let learns = proposed(REVERSAL);
+            assert_close(&learns.1, &without.1);
+            let moved = learns.0.iter().zip(&without.0).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+            assert!(moved > 1e-2 * without.0.iter().fold(0.0_f32, |most, value| most.max(value.abs())), "{moved}");
+        }
+    }
+
+    #[test]
+    fn running_statistics_follow_whom_they_should() {
+        let networks = networks(false);
+        let (before, source, source_tags) = (running(&networks), windows(3, 0.1), tags(3));
+        for (statistics, source_alone) in [
+            (BatchStatistics::Joint, false),
+            (BatchStatistics::PerDomain, false),
+            (BatchStatistics::Source, true),
+            (BatchStatistics::Fixed, true),
+        ] {
+            let after = |target: Tensor<2>| {
+                let networks = copy(&networks);
+                drop(dat_gradients(&networks, source.clone(), source_tags.clone(), adversarial(target), statistics));
+                running(&networks)
+            };
+            let (soft, loud) = (after(windows(3, 0.1)), after(windows(3, 0.9)));
+            assert_eq!(soft == loud, source_alone, "{statistics:?}");
+            assert_eq!(soft == before, statistics == BatchStatistics::Fixed, "{statistics:?}");
+        }
+    }
+
+    #[test]
+    fn the_target_is_normalised_as_the_source_is() {
+        let networks = networks(false);
+        let source = windows(3, 0.3);
+        let embed = |target: Tensor<2>| networks.embed_domains(source.clone(), Some(target), BatchStatistics::Source);
+        let both: Vec<f32> = embed(source.clone()).into_data().iter::<f32>().collect();
+        let (of_source, of_target) = both.split_at(both.len() / 2);
+        assert_close(of_target, of_source);
+        // A target by its own statistics would lose its loudness.
+        let louder: Vec<f32> = embed(source.clone() * 2.0).into_data().iter::<f32>().collect();
+        assert!(louder[both.len() / 2..].iter().sum::<f32>() > 1.2 * of_source.iter().sum::<f32>());
+    }
+
+    #[test]
+    fn consistency_is_a_label_loss_of_known_targets_and_without_weight_a_measure() {
+        let networks = networks(true);
+        let (source, target, source_tags, clean_tags) = (windows(2, 0.1), windows(3, 0.9), tags(2), tags(2));
+        let update = |weight: Option<f64>| {
+            let consistency = weight.map(|weight| Consistency { clean_tags: clean_tags.clone(), weight });
+            let adversarial = Adversarial { target: target.clone(), reversal: 0.0, consistency };
+            let supervision = Supervision::Adversarial(adversarial);
+            dat_gradients(&networks, source.clone(), source_tags.clone(), supervision, BatchStatistics::PerDomain)
+        };
+        let (with, health) = update(Some(0.5));
+        let label_losses = || {
+            let of = |windows: Tensor<2>| networks.label_predictor.forward(networks.embed(windows));
+            let source_loss = binary_cross_entropy_with_logits(of(source.clone()), source_tags.clone());
+            let noisy = of(target.clone()).narrow(0, 0, 2);
+            (source_loss, binary_cross_entropy_with_logits(noisy, clean_tags.clone()))
+        };
+        let (source_loss, noisy_loss) = label_losses();
+        let found = health.consistency_loss.expect("measured");
+        assert!((found - noisy_loss.clone().into_scalar::<f64>()).abs() < 1e-6);
+        let expected = GradientsParams::from_grads((source_loss + noisy_loss * 0.5).backward(), &networks);
+        for index in [0, 5, 10] {
+            assert_close(&of_module(&networks, &with, index), &of_module(&networks, &expected, index));
+        }
+        let (measured, without) = (update(Some(0.0)), update(None));
+        assert!(measured.1.consistency_loss.is_some() && without.1.consistency_loss.is_none());
+        assert_close(&of_module(&networks, &measured.0, 4), &of_module(&networks, &without.0, 4));
     }
 
     #[test]
@@ -395,7 +570,7 @@ mod tests {
 
     #[test]
     fn silence_gives_finite_gradients() {
-        for statistics in [BatchStatistics::Joint, BatchStatistics::PerDomain] {
+        for statistics in ALL_STATISTICS {
             let networks = networks(false);
             let target = adversarial(silence(2));
             let (gradients, health) = dat_gradients(&networks, silence(2), tags(2), target, statistics);

@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData, Transaction};
 use super::folded::Folded;
 use super::wgpu::WgpuNetwork;
 use super::windowed::{WindowForward, WindowedStream, each_window};
-use super::{Engine, EngineError, Hop, WindowStream, adapters};
+use super::{Engine, EngineError, Hop, NoiseMeter, WindowStream, adapters};
 use crate::WINDOW_SAMPLES;
 use crate::kernels;
 use crate::model::Tagger;
@@ -24,6 +24,7 @@ pub struct BurnEngine {
     name: String,
     embedding_len: usize,
     num_tags: usize,
+    meter: Option<NoiseMeter>,
 }
 
 enum Network {
@@ -70,7 +71,7 @@ impl BurnEngine {
     fn with(network: Network, model: &Model, device: Device, name: String) -> Self {
         let architecture = &model.metadata.architecture;
         let (embedding_len, num_tags) = (architecture.embedding_len(), architecture.num_tags);
-        Self { network, device, name, embedding_len, num_tags }
+        Self { network, device, name, embedding_len, num_tags, meter: NoiseMeter::of(model) }
     }
 
     /// The kernels on the GPU with number `index`, or with `None` on the first ([`adapters`]).
@@ -94,6 +95,10 @@ impl Engine for BurnEngine {
 
     fn num_tags(&self) -> usize {
         self.num_tags
+    }
+
+    fn noise_meter(&self) -> Option<&NoiseMeter> {
+        self.meter.as_ref()
     }
 
     fn stream(&self, hop: Hop) -> Box<dyn WindowStream + '_> {

@@ -3,7 +3,7 @@
 use super::folded::{Folded, Workspace};
 use super::sliding::SlidingStream;
 use super::windowed::{WindowForward, WindowedStream, each_window};
-use super::{Engine, EngineError, Hop, WindowStream};
+use super::{Engine, EngineError, Hop, NoiseMeter, WindowStream};
 use crate::model_file::{Model, ModelError};
 
 /// Folded weights, one matrix product per tile, exact sliding windows.
@@ -15,6 +15,7 @@ use crate::model_file::{Model, ModelError};
 pub struct CpuEngine {
     pub(crate) net: Folded,
     pub(crate) pool: Option<rayon::ThreadPool>,
+    meter: Option<NoiseMeter>,
 }
 
 impl CpuEngine {
@@ -33,7 +34,8 @@ impl CpuEngine {
         } else {
             None
         };
-        Ok(Self { net: Folded::new(&model.metadata.architecture, &model.weights), pool })
+        let net = Folded::new(&model.metadata.architecture, &model.weights);
+        Ok(Self { net, pool, meter: NoiseMeter::of(model) })
     }
 }
 
@@ -70,6 +72,10 @@ impl Engine for CpuEngine {
 
     fn num_tags(&self) -> usize {
         self.net.num_tags()
+    }
+
+    fn noise_meter(&self) -> Option<&NoiseMeter> {
+        self.meter.as_ref()
     }
 
     fn stream(&self, hop: Hop) -> Box<dyn WindowStream + '_> {

@@ -13,7 +13,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Engine, EngineError, Hop, Sink, WindowResult, WindowStream};
+use super::{Engine, EngineError, Hop, NoiseMeter, Sink, WindowResult, WindowStream};
 use crate::WINDOW_SAMPLES;
 
 /// Samples that a stream takes at a time, which bounds what it keeps: sixteen windows side by side.
@@ -82,6 +82,10 @@ impl Engine for FallbackEngine {
 
     fn num_tags(&self) -> usize {
         self.fallback.num_tags()
+    }
+
+    fn noise_meter(&self) -> Option<&NoiseMeter> {
+        self.fallback.noise_meter()
     }
 
     fn stream(&self, hop: Hop) -> Box<dyn WindowStream + '_> {

@@ -22,6 +22,7 @@ mod cpu;
 mod device;
 mod fallback;
 mod folded;
+mod meter;
 mod passes;
 pub mod self_test;
 mod sliding;
@@ -38,6 +39,7 @@ pub use device::{DeviceChoice, Notify, Work, open};
 #[cfg(feature = "burn")]
 pub use device::{TestedGpu, open_for_training};
 pub use fallback::FallbackEngine;
+pub use meter::NoiseMeter;
 
 use crate::{SAMPLE_RATE_HZ, WINDOW_SAMPLES};
 
@@ -124,6 +126,11 @@ pub trait Engine: Send + Sync {
 
     /// Length of [`WindowResult::logits`].
     fn num_tags(&self) -> usize;
+
+    /// What reads from an embedding how noisy the window is, where the model has a domain classifier.
+    fn noise_meter(&self) -> Option<&NoiseMeter> {
+        None
+    }
 
     /// Starts a stream of windows `hop` apart.
     fn stream(&self, hop: Hop) -> Box<dyn WindowStream + '_>;

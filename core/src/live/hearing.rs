@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! mono -> resampler -> 22,050 Hz --+-> windows at hop 6,561 -> logits -> probabilities --+-> Steady -> Lines
+//!                                  |                        -> embedding -> NoiseMeter ---|--> how noisy it is
 //!                                  +-> SilenceGate, TonalityMeter -> Presence -----------+
 //! ```
 //!
@@ -9,7 +10,7 @@
 
 use super::session::rounded;
 use crate::audio::{AudioError, Resampler, TonalityMeter};
-use crate::engine::{Engine, EngineError, Hop, WindowResult, WindowStream};
+use crate::engine::{Engine, EngineError, Hop, NoiseMeter, WindowResult, WindowStream};
 use crate::tags::{Audible, LineState, Lines, Presence, Segment, SilenceGate, Steady, TagVocabulary, sigmoid};
 use crate::{SAMPLE_RATE_HZ, WINDOW_SAMPLES};
 
@@ -20,6 +21,9 @@ const MAX_SPLICE_SECS: f64 = 2.0;
 /// Input samples per block of the resampler: half of what files are read with. The filter is as clean where it passes;
 /// its edge is twice as wide, and it waits half as long.
 const RESAMPLER_BLOCK: usize = 512;
+
+/// Time constant of the noise meter's smoothing in seconds: quick enough for a door that opens, slow enough to be read.
+const NOISE_SMOOTHING_SECS: f64 = 1.5;
 
 /// What one window adds.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +39,8 @@ pub(super) struct Row<'a> {
 /// Listens to one stream of samples after the other.
 pub(super) struct Hearing<'e> {
     stream: Box<dyn WindowStream + 'e>,
+    meter: Option<&'e NoiseMeter>,
+    noisiness: Option<f32>,
     resampler: Option<Resampler>,
     resampled: Vec<f32>,
     gate: SilenceGate,
@@ -54,6 +60,8 @@ impl<'e> Hearing<'e> {
         let lines = Lines::new(vocabulary);
         Self {
             stream: engine.stream(Hop::DEFAULT),
+            meter: engine.noise_meter(),
+            noisiness: None,
             resampler: None,
             resampled: Vec::new(),
             gate: SilenceGate::new(),
@@ -96,6 +104,7 @@ impl<'e> Hearing<'e> {
     pub fn interrupt(&mut self, ended: &mut dyn FnMut(usize, Segment)) {
         self.steady.interrupt(ended);
         self.presence.interrupt();
+        self.noisiness = None;
         self.probabilities.fill(0.0);
         self.judge();
     }
@@ -128,7 +137,10 @@ impl<'e> Hearing<'e> {
         self.gate.push(&self.resampled);
         self.tonality.push(&self.resampled);
         self.num_samples += self.resampled.len() as u64;
-        let Self { stream, resampled, gate, tonality, presence, steady, probabilities, origin_s, .. } = self;
+        let Self {
+            stream, resampled, gate, tonality, presence, steady, probabilities, origin_s, meter, noisiness, ..
+        } = self;
+        let share = (1.0 - (-Hop::DEFAULT.duration().as_secs_f64() / NOISE_SMOOTHING_SECS).exp()) as f32;
         let secs = |sample: u64| *origin_s + sample as f64 / f64::from(SAMPLE_RATE_HZ);
         let mut sink = |window: WindowResult<'_>| {
             let is_silent = gate.window_is_silent(window.start);
@@ -136,6 +148,11 @@ impl<'e> Hearing<'e> {
                 let value = sigmoid(logit);
                 *probability = if is_silent || value.is_nan() { 0.0 } else { value };
             }
+            // In silence there is nothing to be noisy.
+            *noisiness = meter.filter(|_| !is_silent).map(|meter| {
+                let found = meter.noisiness(window.embedding);
+                noisiness.map_or(found, |before| before + share * (found - before))
+            });
             let centre_s = secs(window.start + WINDOW_SAMPLES as u64 / 2);
             let surest = probabilities.iter().copied().fold(0.0, f32::max);
             let heard = presence.push(centre_s, is_silent, tonality.take(), surest);
@@ -158,6 +175,11 @@ impl<'e> Hearing<'e> {
 
     pub fn tonality(&self) -> f32 {
         self.presence.tonality()
+    }
+
+    /// How noisy the sound is, where the model can tell and there is any.
+    pub fn noisiness(&self) -> Option<f32> {
+        self.noisiness
     }
 
     pub fn steady(&self) -> &Steady {
@@ -196,4 +218,39 @@ pub enum HearingError {
     /// The engine's device failed, and there was no other.
     #[error(transparent)]
     Engine(#[from] EngineError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{CpuEngine, test_model};
+    use crate::model_file::{MeterMetadata, Model};
+    use crate::weights::DomainWeights;
+
+    /// How noisy `secs` of a sound are.
+    fn heard(model: &Model, secs: f64, sound: impl Fn(usize) -> f32) -> Option<f32> {
+        let engine = CpuEngine::new(model, 1).expect("valid");
+        let vocabulary = TagVocabulary::new(model.metadata.tags.clone(), model.metadata.thresholds.clone());
+        let mut hearing = Hearing::new(&engine, &vocabulary.expect("valid"));
+        hearing.restart(SAMPLE_RATE_HZ, 0.0, &mut |_, _| {}).expect("a rate");
+        let samples: Vec<f32> = (0..(secs * f64::from(SAMPLE_RATE_HZ)) as usize).map(sound).collect();
+        hearing.push(&samples, &mut |_, _| {}, &mut |_| {}).expect("heard");
+        hearing.noisiness()
+    }
+
+    #[test]
+    fn the_noise_meter_is_the_models_own() {
+        let hiss = |index: usize| ((index * 7_919) % 2_003) as f32 / 2_003.0 - 0.5;
+        let mut model = test_model(None, 3);
+        assert_eq!(heard(&model, 5.0, hiss), None);
+        // A classifier that answers 2 to everything, read as 2 * 2 - 1.
+        let mut classifier = DomainWeights::untrained(model.metadata.architecture.embedding_len(), 3, 1);
+        classifier.output.weight.fill(0.0);
+        classifier.output.bias = vec![2.0];
+        model.set_noise_meter(classifier, MeterMetadata { hidden: 3, scale: 2.0, offset: -1.0, accuracy: None });
+        let found = heard(&model, 5.0, hiss).expect("a meter");
+        assert!((found - sigmoid(3.0)).abs() < 1e-6, "{found}");
+        assert_eq!(heard(&model, 5.0, |_| 0.0), None, "silence is not noisy");
+        assert_eq!(heard(&model, 1.0, hiss), None, "the first window is not full");
+    }
 }

@@ -98,7 +98,8 @@ pub struct LiveState {
     pub heard: Audible,
     /// Share of the energy that is tonal, smoothed.
     pub tonality: f32,
-    /// How noisy the input is by the model's own domain classifier, 0 to 1. No model carries one yet.
+    /// How noisy the input is by the model's own domain classifier, 0 to 1, smoothed. `None` if the model has none, and
+    /// while nothing is heard.
     pub noisiness: Option<f32>,
     /// End of the last window on the timeline, in seconds; `None` before the first.
     pub window_end_s: Option<f64>,

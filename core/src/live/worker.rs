@@ -841,6 +841,7 @@ impl<'e> Worker<'e> {
         self.state.at_s = self.now_s();
         self.state.heard = self.hearing.heard();
         self.state.tonality = self.hearing.tonality();
+        self.state.noisiness = self.hearing.noisiness();
         self.state.probabilities.copy_from_slice(self.hearing.probabilities());
         self.state.smoothed.copy_from_slice(self.hearing.steady().smoothed());
         self.state.certain.copy_from_slice(self.hearing.steady().certain());

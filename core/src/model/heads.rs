@@ -1,11 +1,14 @@
 //! The small networks on the embedding, and the gradient reversal between two of them.
 
 use burn::{
-    module::Module,
+    module::{Module, RunningState},
     nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig},
     prelude::*,
     tensor::activation::relu,
 };
+
+use super::tagger::{param, tensor, transposed, values};
+use crate::weights::{DomainWeights, LinearWeights};
 
 /// Configuration of [`LabelPredictor`].
 #[derive(Config, Debug)]
@@ -146,6 +149,52 @@ impl DomainClassifier {
     }
 }
 
+impl DomainClassifier {
+    /// A classifier with the parameters of `weights`.
+    ///
+    /// # Panics
+    ///
+    /// If the lengths of the vectors do not agree; readers of files check that ([`model_file`](crate::model_file)).
+    pub fn from_weights(weights: &DomainWeights, device: &Device) -> Self {
+        let hidden = weights.hidden_len();
+        let embedding_len = weights.hidden.weight.len() / hidden.max(1);
+        let config = DomainClassifierConfig::new().with_embedding_len(embedding_len).with_hidden(hidden);
+        let mut classifier = config.init(device);
+        let layers = [
+            (&mut classifier.hidden, &weights.hidden, embedding_len, hidden),
+            (&mut classifier.output, &weights.output, hidden, 1),
+        ];
+        for (layer, from, inputs, outputs) in layers {
+            layer.weight = param(&transposed(&from.weight, outputs, inputs), [inputs, outputs], device);
+            layer.bias = Some(param(&from.bias, [outputs], device));
+        }
+        classifier.batch_norm.gamma = param(&weights.gamma, [hidden], device);
+        classifier.batch_norm.beta = param(&weights.beta, [hidden], device);
+        classifier.batch_norm.running_mean = RunningState::new(tensor(&weights.running_mean, [hidden], device));
+        classifier.batch_norm.running_var = RunningState::new(tensor(&weights.running_var, [hidden], device));
+        classifier
+    }
+
+    /// Copies the parameters and batch norm's running statistics out.
+    pub fn to_weights(&self) -> DomainWeights {
+        let layer = |layer: &Linear| {
+            let [inputs, outputs] = layer.weight.dims();
+            LinearWeights {
+                weight: transposed(&values(layer.weight.val()), inputs, outputs),
+                bias: layer.bias.as_ref().map_or_else(|| vec![0.0; outputs], |bias| values(bias.val())),
+            }
+        };
+        DomainWeights {
+            hidden: layer(&self.hidden),
+            gamma: values(self.batch_norm.gamma.val()),
+            beta: values(self.batch_norm.beta.val()),
+            running_mean: values(self.batch_norm.running_mean.value_sync()),
+            running_var: values(self.batch_norm.running_var.value_sync()),
+            output: layer(&self.output),
+        }
+    }
+}
+
 /// Gradient reversal (Ganin et al., DANN): the identity on the way forward, `-lambda` times the gradient on the way back.
 ///
 /// # Shapes
@@ -173,6 +222,21 @@ mod tests {
         assert_eq!(DomainClassifierConfig::new().init(&device).num_params(), 512 * 100 + 100 + 4 * 100 + 100 + 1);
         let predictor = LabelPredictorConfig::new(512, 50).with_hidden(Some(512)).init(&device);
         assert_eq!(predictor.num_params(), 512 * 512 + 512 + 512 * 50 + 50);
+    }
+
+    #[test]
+    fn a_domain_classifiers_weights_survive_the_round_trip() {
+        let mut weights = DomainWeights::untrained(6, 4, 3);
+        weights.running_mean = vec![0.5, -0.25, 0.0, 2.0];
+        weights.running_var = vec![0.5, 1.0, 2.0, 4.0];
+        let classifier = DomainClassifier::from_weights(&weights, &Device::flex());
+        assert_eq!(classifier.to_weights(), weights);
+        // A row of [out, in] is one unit: the first unit alone reads the first value.
+        let first = (0..24).map(|index| if index == 0 { 1.0 } else { 0.0 }).collect();
+        weights.hidden = LinearWeights { weight: first, bias: vec![0.0; 4] };
+        let hidden = DomainClassifier::from_weights(&weights, &Device::flex()).hidden;
+        let found = hidden.forward(Tensor::<2>::ones([1, 6], &Device::flex())).into_data();
+        found.assert_eq(&TensorData::from([[1.0f32, 0.0, 0.0, 0.0]]), true);
     }
 
     #[test]

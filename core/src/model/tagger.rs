@@ -120,22 +120,22 @@ impl Tagger {
     }
 }
 
-fn tensor<const D: usize>(values: &[f32], shape: [usize; D], device: &Device) -> Tensor<D> {
+pub(super) fn tensor<const D: usize>(values: &[f32], shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
 }
 
-fn param<const D: usize>(values: &[f32], shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
+pub(super) fn param<const D: usize>(values: &[f32], shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
     Param::from_tensor(tensor(values, shape, device))
 }
 
 /// The values of a float tensor, row-major, as `f32` whatever the device computes in.
-fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+pub(super) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().iter::<f32>().collect()
 }
 
 /// Row-major `[rows, columns]` to row-major `[columns, rows]`: PyTorch keeps fully connected weights as `[out, in]`,
 /// Burn as `[in, out]`.
-fn transposed(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+pub(super) fn transposed(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     assert_eq!(matrix.len(), rows * columns, "a weight matrix of [{rows}, {columns}]");
     (0..columns).flat_map(|column| (0..rows).map(move |row| matrix[row * columns + column])).collect()
 }

@@ -8,18 +8,13 @@ pub mod dat;
 pub mod dc;
 pub mod fe;
 pub mod networks;
-mod optimiser;
 mod schedule;
 pub mod supervised;
 pub mod validation;
 
-pub use optimiser::{adam, optimiser_from_bytes, optimiser_to_bytes};
 pub use schedule::learning_rate;
 
-use anyhow::{Result, anyhow};
-use burn::module::Module;
-use burn::store::ModuleRecord;
-use burn::tensor::Bytes;
+pub use earmark_core::adapt::{adam, network_from_bytes, network_to_bytes, optimiser_from_bytes, optimiser_to_bytes};
 use serde::{Deserialize, Serialize};
 
 /// The network in a checkpoint ([`network_to_bytes`]).
@@ -34,26 +29,6 @@ pub enum Outcome {
     Finished,
     /// It was asked to stop, and saved its state.
     Interrupted,
-}
-
-/// A network's parameters, their identities (which the optimiser's state refers to) and batch norm's statistics.
-///
-/// # Errors
-/// If Burn cannot write the record.
-pub fn network_to_bytes<M: Module>(network: &M) -> Result<Vec<u8>> {
-    // `valid` first: it folds pending batch norm statistics into what a record holds.
-    let record = network.valid().into_record();
-    Ok(record.into_bytes().map_err(|error| anyhow!("the network cannot be saved: {error}"))?.to_vec())
-}
-
-/// `network` with the parameters, identities and statistics that [`network_to_bytes`] saved.
-///
-/// # Errors
-/// If the bytes hold another network.
-pub fn network_from_bytes<M: Module>(network: M, bytes: Vec<u8>) -> Result<M> {
-    ModuleRecord::from_bytes(Bytes::from_bytes_vec(bytes))
-        .and_then(|record| network.try_load_record(record))
-        .map_err(|error| anyhow!("network of the checkpoint: {error}"))
 }
 
 /// Place in a run; with the networks and the optimiser, all that a resumed run of stage 1 or 2 needs.

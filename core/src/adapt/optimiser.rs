@@ -1,11 +1,44 @@
-//! The optimiser of all stages, and its saved form.
+//! The optimiser of all stages, and how it and a network are saved between two steps.
 
-use anyhow::{Result, anyhow};
+use burn::module::Module;
 use burn::optim::{
     AdamW, AdamWConfig, AdamWState, LearningRate, ModuleOptimizer, Optimizer, OptimizerRecord, RecordState, StateSink,
     StateSource,
 };
+use burn::store::ModuleRecord;
 use burn::tensor::{Bytes, Device, Tensor};
+
+/// Why a network or an optimiser could not be saved or taken up again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}: {cause}")]
+pub struct StateError {
+    what: &'static str,
+    cause: String,
+}
+
+fn failed<E: ToString>(what: &'static str) -> impl Fn(E) -> StateError {
+    move |error| StateError { what, cause: error.to_string() }
+}
+
+/// A network's parameters, their identities (which the optimiser's state refers to) and batch norm's statistics.
+///
+/// # Errors
+/// If Burn cannot write the record.
+pub fn network_to_bytes<M: Module>(network: &M) -> Result<Vec<u8>, StateError> {
+    // `valid` first: it folds pending batch norm statistics into what a record holds.
+    let record = network.valid().into_record();
+    Ok(record.into_bytes().map_err(failed("the network cannot be saved"))?.to_vec())
+}
+
+/// `network` with the parameters, identities and statistics that [`network_to_bytes`] saved.
+///
+/// # Errors
+/// If the bytes hold another network.
+pub fn network_from_bytes<M: Module>(network: M, bytes: Vec<u8>) -> Result<M, StateError> {
+    ModuleRecord::from_bytes(Bytes::from_bytes_vec(bytes))
+        .and_then(|record| network.try_load_record(record))
+        .map_err(failed("network of the checkpoint"))
+}
 
 /// AdamW with PyTorch's epsilon (Burn's default is a thousand times larger); without decay it is Adam.
 pub fn adam(weight_decay: f64) -> ModuleOptimizer {
@@ -57,19 +90,19 @@ impl Optimizer for Adam {
 ///
 /// # Errors
 /// If Burn cannot write the record.
-pub fn optimiser_to_bytes(optimiser: &ModuleOptimizer) -> Result<Vec<u8>> {
+pub fn optimiser_to_bytes(optimiser: &ModuleOptimizer) -> Result<Vec<u8>, StateError> {
     let record = optimiser.to_record().into_bytes();
-    Ok(record.map_err(|error| anyhow!("the optimiser cannot be saved: {error}"))?.to_vec())
+    Ok(record.map_err(failed("the optimiser cannot be saved"))?.to_vec())
 }
 
 /// `optimiser` with the state that [`optimiser_to_bytes`] saved.
 ///
 /// # Errors
 /// If the bytes hold no optimiser's state.
-pub fn optimiser_from_bytes(optimiser: ModuleOptimizer, bytes: Vec<u8>) -> Result<ModuleOptimizer> {
+pub fn optimiser_from_bytes(optimiser: ModuleOptimizer, bytes: Vec<u8>) -> Result<ModuleOptimizer, StateError> {
     OptimizerRecord::from_bytes(Bytes::from_bytes_vec(bytes))
         .map(|record| optimiser.load_record(record))
-        .map_err(|error| anyhow!("optimiser of the checkpoint: {error}"))
+        .map_err(failed("optimiser of the checkpoint"))
 }
 
 #[cfg(test)]
