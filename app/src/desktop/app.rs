@@ -105,7 +105,6 @@ impl Desktop {
     fn do_commands(&mut self, ctx: &egui::Context) {
         for command in self.shared.take_commands() {
             match command {
-                Command::Open(page) => self.page = page,
                 Command::LoadModel(file) => self.load_model(ctx, file),
                 Command::SaveSettings => self.save(ctx),
                 Command::Tell(toast) => {

@@ -50,8 +50,6 @@ impl Page {
 /// What a page can ask for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// Show a page.
-    Open(Page),
     /// Use another model; `None` is the built-in one. It is loaded in the background.
     LoadModel(Option<PathBuf>),
     /// Apply and keep what [`Shared::settings`] says.

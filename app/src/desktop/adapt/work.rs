@@ -211,6 +211,7 @@ impl Recorder {
             created: moment,
             program: concat!("earmark ", env!("CARGO_PKG_VERSION")).to_owned(),
             model_blake3: loaded.blake3.clone(),
+            output: None,
         };
         let live = Live::start(Arc::clone(&loaded.engine), &loaded.model.metadata, host, clock, options)?;
         Ok(Self { live, path })
