@@ -159,6 +159,10 @@ screenshots() {
     picture raw-scores
     end_one "$WINDOW"
     end_one "$music"
+    open_window --page settings
+    sleep 3
+    picture settings
+    end_one "$WINDOW"
 }
 
 bench() {

@@ -17,8 +17,7 @@ use super::context::{Command, Loaded, Page, Shared, Toast, Weight};
 use super::files::FilesPage;
 use super::live::LivePage;
 use super::model::ModelPage;
-use super::settings::SettingsPage;
-use super::theme;
+use super::{settings, theme};
 use crate::args::DesktopArgs;
 
 /// How long a note is shown.
@@ -34,7 +33,6 @@ pub struct Desktop {
     live: LivePage,
     files: FilesPage,
     model: ModelPage,
-    settings: SettingsPage,
     /// Where settings are kept.
     settings_path: Option<PathBuf>,
     toasts: Vec<(Toast, Instant)>,
@@ -83,7 +81,6 @@ impl Desktop {
             live,
             files: FilesPage::default(),
             model: ModelPage::default(),
-            settings: SettingsPage,
             settings_path,
             toasts: Vec::new(),
             loading: None,
@@ -178,9 +175,9 @@ impl Desktop {
 
     fn navigation(&mut self, ui: &mut Ui) {
         let palette = theme::of(ui);
-        let frame = egui::Frame::new().fill(palette.side).inner_margin(egui::Margin::symmetric(12, 20));
+        let frame = egui::Frame::new().inner_margin(egui::Margin::symmetric(12, 20));
         let panel = egui::Panel::left("navigation").exact_size(theme::NAVIGATION).resizable(false);
-        panel.show_separator_line(false).frame(frame).show(ui, |ui| {
+        panel.show_separator_line(true).frame(frame).show(ui, |ui| {
             ui.horizontal(|ui| {
                 ui.add_space(theme::SMALL);
                 mark(ui);
@@ -242,18 +239,18 @@ impl eframe::App for Desktop {
         self.live.logic(ctx, &mut self.shared);
         self.files.logic(ctx, &mut self.shared);
         self.model.logic(ctx, &mut self.shared);
-        self.settings.logic(ctx, &mut self.shared);
         self.do_commands(ctx);
     }
 
     fn ui(&mut self, ui: &mut Ui, _frame: &mut eframe::Frame) {
         self.navigation(ui);
-        let frame = egui::Frame::new().fill(theme::of(ui).ground).inner_margin(theme::PAGE);
+        // The ground is what the frame was cleared with: on a software renderer filling it again would cost a third of it.
+        let frame = egui::Frame::new().inner_margin(theme::PAGE);
         egui::CentralPanel::default().frame(frame).show(ui, |ui| match self.page {
             Page::Live => self.live.ui(ui, &mut self.shared),
             Page::Files => self.files.ui(ui, &mut self.shared),
             Page::Model => self.model.ui(ui, &mut self.shared),
-            Page::Settings => self.settings.ui(ui, &mut self.shared),
+            Page::Settings => settings::ui(ui, &mut self.shared),
         });
         let ctx = ui.ctx().clone();
         self.messages(&ctx);
@@ -344,7 +341,7 @@ fn entry(ui: &mut Ui, page: Page, is_open: bool) -> egui::Response {
 fn message(ui: &mut Ui, toast: &Toast) -> bool {
     let palette = theme::of(ui);
     let color = if toast.weight == Weight::Error { palette.danger } else { palette.accent };
-    let frame = theme::card(ui).stroke(egui::Stroke::new(1.0, color)).inner_margin(egui::Margin::symmetric(14, 10));
+    let frame = theme::above(ui).stroke(egui::Stroke::new(1.0, color)).inner_margin(egui::Margin::symmetric(14, 10));
     let response = frame.show(ui, |ui| {
         ui.set_max_width(420.0);
         ui.horizontal(|ui| {
@@ -355,6 +352,11 @@ fn message(ui: &mut Ui, toast: &Toast) -> bool {
                     false
                 })
                 .inner;
+            if let Some(file) = &toast.file
+                && ui.button("Copy path").clicked()
+            {
+                ui.ctx().copy_text(file.display().to_string());
+            }
             let close = ui.add(egui::Button::new("×").frame(false)).on_hover_text("Dismiss").accessible_name("Dismiss");
             is_dismissed || close.clicked()
         })

@@ -67,7 +67,8 @@ pub fn run(args: DesktopArgs) -> Result<Exit> {
         .with_title("Earmark")
         .with_inner_size(SIZE)
         .with_min_inner_size(MIN_SIZE);
-    let options = eframe::NativeOptions { viewport, ..eframe::NativeOptions::default() };
+    // Without gradients there is nothing to dither, and on a software renderer every operation per pixel counts.
+    let options = eframe::NativeOptions { viewport, dithering: false, ..eframe::NativeOptions::default() };
     let opened = eframe::run_native(
         "earmark",
         options,

@@ -152,33 +152,24 @@ impl Settings {
 }
 
 /// The page.
-#[derive(Default)]
-pub struct SettingsPage;
-
-impl SettingsPage {
-    /// What happens without a screen: nothing.
-    pub fn logic(&mut self, _ctx: &egui::Context, _shared: &mut Shared) {}
-
-    /// Shows it.
-    pub fn ui(&mut self, ui: &mut Ui, shared: &mut Shared) {
-        let before = shared.settings.clone();
-        egui::ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
-            ui.set_max_width(560.0);
-            ui.label(RichText::new("Settings").text_style(theme::title()).color(theme::of(ui).strong));
-            ui.add_space(theme::GAP);
-            look(ui, &mut shared.settings);
-            ui.add_space(theme::GAP);
-            listening(ui, &mut shared.settings);
-            ui.add_space(theme::GAP);
-            group(ui, "Recording", |ui| recording_settings_ui(ui, &mut shared.settings));
-            ui.add_space(theme::GAP);
-            keys(ui);
-            ui.add_space(theme::GAP);
-            about(ui, shared);
-        });
-        if shared.settings != before {
-            shared.send(Command::SaveSettings);
-        }
+pub fn ui(ui: &mut Ui, shared: &mut Shared) {
+    let before = shared.settings.clone();
+    egui::ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
+        ui.set_max_width(560.0);
+        ui.label(RichText::new("Settings").text_style(theme::title()).color(theme::of(ui).strong));
+        ui.add_space(theme::GAP);
+        look(ui, &mut shared.settings);
+        ui.add_space(theme::GAP);
+        listening(ui, &mut shared.settings);
+        ui.add_space(theme::GAP);
+        group(ui, "Recording", |ui| recording_settings_ui(ui, &mut shared.settings));
+        ui.add_space(theme::GAP);
+        keys(ui);
+        ui.add_space(theme::GAP);
+        about(ui, shared);
+    });
+    if shared.settings != before {
+        shared.send(Command::SaveSettings);
     }
 }
 

@@ -5,6 +5,9 @@
 //!                                  `-> of(ui): what a page paints with
 //! ```
 //!
+//! Cards are outlines on one ground, with which the frame is cleared: a renderer in software pays for every pixel that is
+//! filled, and thirty frames per second shall not take a graphics card.
+//!
 //! One accent marks what sounds and what can be done; red is kept for what is wrong, amber for what to look at. Distances
 //! are multiples of four points. Everything is in points, so that one factor scales text and space together.
 
@@ -47,9 +50,7 @@ const RAMP: usize = 5;
 pub struct Palette {
     /// Behind everything.
     pub ground: Color32,
-    /// The column of pages and the bar below.
-    pub side: Color32,
-    /// Cards.
+    /// What lies above everything: menus and messages.
     pub card: Color32,
     /// Buttons and fields on cards.
     pub raised: Color32,
@@ -87,8 +88,7 @@ const fn rgb(hex: u32) -> Color32 {
 
 /// A stage before the lights go on.
 pub const DARK: Palette = Palette {
-    ground: rgb(0x0e_1013),
-    side: rgb(0x0a_0c0e),
+    ground: rgb(0x10_1317),
     card: rgb(0x16_191e),
     raised: rgb(0x22_262d),
     hovered: rgb(0x2c_323a),
@@ -103,13 +103,12 @@ pub const DARK: Palette = Palette {
     danger: rgb(0xf0_6a64),
     on_danger: rgb(0x2a_0807),
     absent: rgb(0x24_2830),
-    ramp: [rgb(0x12_1519), rgb(0x12_413b), rgb(0x1f_9079), rgb(0x6f_e3c4), rgb(0xf2_fffa)],
+    ramp: [rgb(0x10_1317), rgb(0x12_413b), rgb(0x1f_9079), rgb(0x6f_e3c4), rgb(0xf2_fffa)],
 };
 
 /// Print on paper.
 pub const LIGHT: Palette = Palette {
-    ground: rgb(0xf5_f2ec),
-    side: rgb(0xec_e8df),
+    ground: rgb(0xfa_f8f3),
     card: rgb(0xfd_fcf9),
     raised: rgb(0xf0_ece4),
     hovered: rgb(0xe6_e0d5),
@@ -124,7 +123,7 @@ pub const LIGHT: Palette = Palette {
     danger: rgb(0xab_2620),
     on_danger: rgb(0xff_ffff),
     absent: rgb(0xe4_dfd5),
-    ramp: [rgb(0xfb_f9f5), rgb(0xc9_e5da), rgb(0x5c_b79b), rgb(0x0c_7a5d), rgb(0x05_2d23)],
+    ramp: [rgb(0xfa_f8f3), rgb(0xc9_e5da), rgb(0x5c_b79b), rgb(0x0c_7a5d), rgb(0x05_2d23)],
 };
 
 impl Palette {
@@ -293,9 +292,19 @@ fn visuals(theme: Theme) -> Visuals {
     visuals
 }
 
+/// The outline of a card.
+pub fn outline(ui: &Ui) -> Stroke {
+    Stroke::new(1.0, of(ui).line)
+}
+
 /// The frame of a card.
 pub fn card(ui: &Ui) -> egui::Frame {
-    egui::Frame::new().fill(of(ui).card).corner_radius(CARD_ROUND).inner_margin(Margin::same(WIDE as i8))
+    egui::Frame::new().stroke(outline(ui)).corner_radius(CARD_ROUND).inner_margin(Margin::same(WIDE as i8))
+}
+
+/// The frame of what lies above the page.
+pub fn above(ui: &Ui) -> egui::Frame {
+    card(ui).fill(of(ui).card)
 }
 
 #[cfg(test)]
@@ -318,7 +327,7 @@ mod tests {
     #[test]
     fn what_is_written_can_be_read() {
         for palette in [DARK, LIGHT] {
-            let grounds = [palette.ground, palette.side, palette.card, palette.raised, palette.tint];
+            let grounds = [palette.ground, palette.card, palette.raised, palette.tint];
             for ground in grounds {
                 for text in
                     [palette.strong, palette.text, palette.muted, palette.accent, palette.warning, palette.danger]

@@ -136,7 +136,7 @@ pub fn dot(ui: &mut Ui, color: Color32) {
 /// A card that fills `rect`.
 pub fn card_in<R>(ui: &mut Ui, rect: Rect, contents: impl FnOnce(&mut Ui) -> R) -> R {
     let frame = theme::card(ui);
-    ui.painter().rect_filled(rect, theme::CARD_ROUND, theme::of(ui).card);
+    ui.painter().rect_stroke(rect, theme::CARD_ROUND, theme::outline(ui), egui::StrokeKind::Inside);
     let inner = rect - frame.inner_margin;
     ui.scope_builder(UiBuilder::new().max_rect(inner), |ui| {
         ui.set_clip_rect(rect.intersect(ui.clip_rect()));

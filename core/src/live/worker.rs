@@ -779,7 +779,7 @@ impl<'e> Worker<'e> {
         self.take_frames();
         self.recorded_from = self.end_record("");
         let created = created.unwrap_or_else(|| self.header.created.clone());
-        recorder.record(Record::Header(Header { audio, created, ..self.header.clone() }));
+        recorder.record(Record::Header(Header { created, audio, ..self.header.clone() }));
         if let Phase::Running(running) = &self.phase {
             recorder.format(running.format);
         }

@@ -48,7 +48,7 @@ const ENDINGS: &[&str] =
     &["wav", "flac", "mp3", "ogg", "opus", "m4a", "aac", "aiff", "mka", "mkv", "mp4", "mov", "webm"];
 
 /// Heights and widths of the parts.
-const TIMELINE: std::ops::RangeInclusive<f32> = 112.0..=190.0;
+const TIMELINE: std::ops::RangeInclusive<f32> = 150.0..=200.0;
 const NOW: std::ops::RangeInclusive<f32> = 290.0..=420.0;
 const METER: f32 = 58.0;
 const LEAST_UPPER: f32 = 250.0;
@@ -201,8 +201,11 @@ impl LivePage {
             shared.send(Command::Tell(Toast { weight, text, file: None }));
         }
         if source != self.last_source {
+            // Where one goes or comes, others may have too. Silence says nothing about devices.
+            if [source, self.last_source].iter().any(|word| ["lost", "denied", "rerouted"].contains(word)) {
+                self.listener.list();
+            }
             self.last_source = source;
-            self.listener.list();
         }
         if let Some(paths) = self.dialog.as_ref().and_then(Answer::take) {
             self.dialog = None;
@@ -287,7 +290,7 @@ impl LivePage {
             if action(ui, icon, text, look).on_hover_text(hint).clicked() {
                 self.toggle_recording(shared);
             }
-            self.recording_menu(ui, shared);
+            recording_menu(ui, shared);
             self.exports(ui);
             status_fits = ui.available_width() >= STATUS;
             if status_fits {
@@ -296,19 +299,6 @@ impl LivePage {
         });
         if !status_fits && phase == Phase::Listening {
             ui.horizontal(|ui| self.status(ui));
-        }
-    }
-
-    fn recording_menu(&mut self, ui: &mut Ui, shared: &mut Shared) {
-        let before = shared.settings.clone();
-        let button = ui.button("…").on_hover_text("What is recorded, and where").accessible_name("Recording settings");
-        let behavior = egui::PopupCloseBehavior::CloseOnClickOutside;
-        egui::Popup::menu(&button).close_behavior(behavior).show(|ui| {
-            ui.set_width(340.0);
-            record::settings_ui(ui, &mut shared.settings);
-        });
-        if shared.settings != before {
-            shared.send(Command::SaveSettings);
         }
     }
 
@@ -402,6 +392,20 @@ impl LivePage {
             view.timeline.ui(ui, size, view.state.at_s, waits);
         });
         ui.allocate_rect(area.with_max_y(area.top() + height), egui::Sense::hover());
+    }
+}
+
+/// What is recorded, and where.
+fn recording_menu(ui: &mut Ui, shared: &mut Shared) {
+    let before = shared.settings.clone();
+    let button = ui.button("…").on_hover_text("What is recorded, and where").accessible_name("Recording settings");
+    let behavior = egui::PopupCloseBehavior::CloseOnClickOutside;
+    egui::Popup::menu(&button).close_behavior(behavior).show(|ui| {
+        ui.set_width(340.0);
+        record::settings_ui(ui, &mut shared.settings);
+    });
+    if shared.settings != before {
+        shared.send(Command::SaveSettings);
     }
 }
 

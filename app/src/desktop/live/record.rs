@@ -135,7 +135,7 @@ mod tests {
         let mut settings = Settings::default();
         settings.records_audio = true;
         settings.folders.sets = Some(folder.path().join("sets"));
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_hours(500_000);
         let first = options(&settings, now).expect("a name").session.expect("a session");
         assert_eq!(first.file_name().expect("a name"), "set 2027-01-15 08-00-00.jsonl");
         fs::write(&first, "").expect("written");

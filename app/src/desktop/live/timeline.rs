@@ -103,6 +103,12 @@ impl Timeline {
         response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, &name));
 
         let painter = ui.painter();
+        if self.end_s == 0.0 {
+            let text = "What was heard, and for how long, appears here";
+            let font = egui::TextStyle::Body.resolve(ui.style());
+            painter.text(whole.center(), Align2::CENTER_CENTER, text, font, palette.muted);
+            return;
+        }
         let font = theme::axis().resolve(ui.style());
         let name_at = |y: f32| pos2(plot.left() - theme::GAP, y);
         let band = |y: f32, height: f32, span: &Span| {
