@@ -86,7 +86,7 @@ impl Table {
         let mut table = TableBuilder::new(ui)
             .id_salt("files")
             .striped(false)
-            // Not every cell is a stop of the tab key: arrows go through rows.
+            // Rows have the keyboard, not every cell.
             .sense(Sense::CLICK)
             .cell_layout(Layout::left_to_right(Align::Center))
             .column(Width::remainder().at_least(120.0).clip(true))
@@ -127,17 +127,20 @@ impl Table {
                     let entry = &queue.entries()[index];
                     let is_selected = self.selected == Some(index);
                     row.set_selected(is_selected);
-                    let response = show(&mut row, entry, queue, search, with_folder);
+                    let (response, focus) = show(&mut row, entry, queue, search, with_folder);
                     let label = spoken(entry, queue);
-                    response.widget_info(|| egui::WidgetInfo::selected(egui::Role::Row, true, is_selected, &label));
-                    self.ids.push(response.id);
+                    focus.widget_info(|| egui::WidgetInfo::selected(egui::Role::Row, true, is_selected, &label));
+                    self.ids.push(focus.id);
                     if is_selected && std::mem::take(&mut self.takes_focus) {
-                        response.request_focus();
+                        focus.request_focus();
                     }
-                    if response.has_focus() {
+                    if focus.has_focus() {
                         // Else egui itself would move on at an arrow.
                         let filter = egui::EventFilter { vertical_arrows: true, ..egui::EventFilter::default() };
-                        response.ctx.memory_mut(|memory| memory.set_focus_lock_filter(response.id, filter));
+                        focus.ctx.memory_mut(|memory| memory.set_focus_lock_filter(focus.id, filter));
+                    }
+                    if focus.gained_focus() && !self.takes_focus {
+                        self.selected = Some(index);
                     }
                     if response.clicked() {
                         self.selected = Some(index);
@@ -168,16 +171,20 @@ fn head(ui: &mut Ui, shown: &str, name: &str, column: Column, order: Order) -> b
     ui.add(egui::Button::new(text).frame(false)).accessible_name(label).clicked()
 }
 
+/// Shows a row: its response as a whole, and what of it can have the keyboard.
 fn show(
     row: &mut TableRow<'_, '_>,
     entry: &Entry,
     queue: &Queue,
     search: &Search,
     with_folder: bool,
-) -> egui::Response {
+) -> (egui::Response, egui::Response) {
     let tags = queue.tags();
+    let mut focus = None;
     row.col(|ui| {
         let palette = theme::of(ui);
+        let sense = Sense::focusable_noninteractive();
+        focus = Some(ui.interact(ui.max_rect(), ui.scope_id().with("row"), sense));
         let color = if entry.summary().is_some() { palette.strong } else { palette.muted };
         ui.add_space(theme::GAP);
         let name = egui::Label::new(RichText::new(&entry.name).color(color)).truncate().selectable(false);
@@ -218,7 +225,9 @@ fn show(
             bar(ui, confidence);
         }
     });
-    row.response()
+    let response = row.response();
+    let focus = focus.unwrap_or_else(|| response.clone());
+    (response, focus)
 }
 
 /// A probability as a bar and in figures. The row's label says it too.
