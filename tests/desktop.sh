@@ -3,6 +3,7 @@
 #
 #   tests/desktop.sh bench [SECS]      frames per second while it is live, and the memory it takes
 #   tests/desktop.sh screenshots [DIR] pictures for the README (default docs/screenshots)
+#   tests/desktop.sh files [DIR]       those of the pages of files and of the model alone
 #
 # A clip plays into a sound server's null sink and is listened to from the sink's monitor, as a person would hear it. It
 # all runs under Xvfb, with a sound server and a home folder of its own. EARMARK names the program, NOISE a file of
@@ -163,10 +164,41 @@ screenshots() {
     sleep 3
     picture settings
     end_one "$WINDOW"
+    files
 }
+
+# files [DIR]: the pages of files and of the model. LIBRARY names a folder of music to show.
+files() {
+    OUT=${1:-${OUT:-docs/screenshots}}
+    mkdir -p "$OUT"
+    for theme in dark light; do
+        settings "$theme" 1
+        open_window "${LIBRARY:-$MUSIC}"
+        sleep "${TAGGED_AFTER:-12}"
+        # The third file is opened and played.
+        xdotool mousemove 400 214
+        sleep 1
+        xdotool click 1
+        sleep 3
+        xdotool mousemove 200 482
+        sleep 1
+        xdotool click 1
+        sleep 8
+        picture "files-$theme"
+        end_one "$WINDOW"
+    done
+    open_window --page model
+    sleep 8
+    picture model
+    end_one "$WINDOW"
+}
+
+# ticks PID: processor time so far.
+ticks() { sed 's/.*) //' "/proc/$1/stat" | awk '{ print $12 + $13 }'; }
 
 bench() {
     local secs=${1:-20}
+    [ "$secs" -ge 8 ] || fail "bench needs at least 8 seconds"
     settings dark 1
     play "$MUSIC/rock.ogg"
     in_background bash -c "exec \"\$0\" desktop --listen --frames $secs >\"$RIG/result\" 2>\"$RIG/errors\"" "$EARMARK"
@@ -176,18 +208,27 @@ bench() {
         sleep 0.2
     done
     xdotool windowmove "$id" 0 0 windowsize "$id" "${SIZE%x*}" "${SIZE#*x}"
-    sleep "$(awk "BEGIN { print $secs * 0.8 + 2 }")"
+    # Whoever is busy beside it takes frames, not processor time by frame.
+    local before after
+    sleep 6
+    before=$(ticks "$app")
+    sleep "$(awk "BEGIN { print $secs - 4 }")"
+    after=$(ticks "$app")
     # Of the resident memory, what the software renderer's own libraries take.
     local memory
     memory=$(awk '/^[0-9a-f]+-[0-9a-f]+ / { name = $6 } /^Rss:/ { all += $2; if (name ~ /libLLVM|vulkan|gallium|mesa|libGL|dri/) its += $2 }
         END { printf "rss_mb=%.0f renderer_libs_mb=%.0f", all / 1024, its / 1024 }' "/proc/$app/smaps")
     wait "$app" || { cat "$RIG/errors" >&2; fail "the desktop failed"; }
-    printf '%s %s\n' "$(grep RESULT "$RIG/result")" "$memory"
+    local result share
+    result=$(grep RESULT "$RIG/result")
+    share=$(awk "BEGIN { printf \"%.3f\", ($after - $before) / $(getconf CLK_TCK) / ($secs - 4) }")
+    printf '%s %s cpu_share=%s cpu_ms_per_frame=%s\n' "$result" "$memory" "$share" \
+        "$(awk -v line="$result" "BEGIN { sub(/.*fps=/, \"\", line); printf \"%.1f\", 1000 * $share / line }")"
 }
 
 case "${1:-}" in
-    bench | screenshots) ;;
-    *) fail "say bench or screenshots" ;;
+    bench | screenshots | files) ;;
+    *) fail "say bench, screenshots or files" ;;
 esac
 for program in Xvfb xdotool pulseaudio pactl paplay import convert; do
     command -v "$program" >/dev/null || fail "$program is not installed; ./dev $1 installs it"

@@ -236,7 +236,7 @@ pub fn apply(ctx: &egui::Context) {
             spacing.icon_width = 18.0;
             spacing.icon_width_inner = 10.0;
             spacing.icon_spacing = GAP;
-            spacing.menu_margin = Margin::same(6);
+            spacing.menu_margin = Margin::same(10);
             spacing.combo_height = 420.0;
             spacing.tooltip_width = 320.0;
             style.interaction.selectable_labels = false;
@@ -276,10 +276,10 @@ fn visuals(theme: Theme) -> Visuals {
     let widgets = &mut visuals.widgets;
     let all = [
         (&mut widgets.noninteractive, palette.card, palette.line, palette.text),
-        (&mut widgets.inactive, palette.raised, Color32::TRANSPARENT, palette.text),
-        (&mut widgets.hovered, palette.hovered, Color32::TRANSPARENT, palette.strong),
+        (&mut widgets.inactive, palette.raised, palette.line, palette.text),
+        (&mut widgets.hovered, palette.hovered, palette.muted, palette.strong),
         (&mut widgets.active, palette.hovered, palette.accent, palette.strong),
-        (&mut widgets.open, palette.hovered, Color32::TRANSPARENT, palette.strong),
+        (&mut widgets.open, palette.hovered, palette.line, palette.strong),
     ];
     for (widget, fill, outline, text) in all {
         widget.bg_fill = fill;

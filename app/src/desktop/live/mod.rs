@@ -352,7 +352,9 @@ impl LivePage {
             ui.add_space(theme::GAP);
             let gaps =
                 if view.state.num_gaps == 1 { "1 gap".to_owned() } else { format!("{} gaps", view.state.num_gaps) };
-            let text = format!("{gaps}, {:.1} s missing", view.state.lost_s);
+            let lost_s = view.state.lost_s;
+            let lost = if lost_s < 0.05 { "less than 0.1 s".to_owned() } else { format!("{lost_s:.1} s") };
+            let text = format!("{gaps}, {lost} missing");
             ui.label(RichText::new(text).color(palette.warning)).on_hover_text(
                 "Sound that was lost between the source and this program, measured against the clock. The timeline shows where.",
             );
