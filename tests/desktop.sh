@@ -3,6 +3,7 @@
 #
 #   tests/desktop.sh bench [SECS]      frames per second while it is live, and the memory it takes
 #   tests/desktop.sh screenshots [DIR] pictures for the README (default docs/screenshots)
+#   tests/desktop.sh files [DIR]       those of the pages of files and of the model alone
 #
 # A clip plays into a sound server's null sink and is listened to from the sink's monitor, as a person would hear it. It
 # all runs under Xvfb, with a sound server and a home folder of its own. EARMARK names the program, NOISE a file of
@@ -163,6 +164,33 @@ screenshots() {
     sleep 3
     picture settings
     end_one "$WINDOW"
+    files
+}
+
+# files [DIR]: the pages of files and of the model. LIBRARY names a folder of music to show.
+files() {
+    OUT=${1:-${OUT:-docs/screenshots}}
+    mkdir -p "$OUT"
+    for theme in dark light; do
+        settings "$theme" 1
+        open_window "${LIBRARY:-$MUSIC}"
+        sleep "${TAGGED_AFTER:-12}"
+        # The third file is opened and played.
+        xdotool mousemove 400 214
+        sleep 1
+        xdotool click 1
+        sleep 3
+        xdotool mousemove 200 482
+        sleep 1
+        xdotool click 1
+        sleep 8
+        picture "files-$theme"
+        end_one "$WINDOW"
+    done
+    open_window --page model
+    sleep 8
+    picture model
+    end_one "$WINDOW"
 }
 
 # ticks PID: processor time so far.
@@ -199,8 +227,8 @@ bench() {
 }
 
 case "${1:-}" in
-    bench | screenshots) ;;
-    *) fail "say bench or screenshots" ;;
+    bench | screenshots | files) ;;
+    *) fail "say bench, screenshots or files" ;;
 esac
 for program in Xvfb xdotool pulseaudio pactl paplay import convert; do
     command -v "$program" >/dev/null || fail "$program is not installed; ./dev $1 installs it"

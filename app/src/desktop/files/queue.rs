@@ -8,9 +8,9 @@
 //! an opened or exported file <- journal
 //! ```
 //!
-//! In memory a file takes some 2 KB: its verdict and its 50 probabilities. Its probabilities over time, 160 KB for a song, lie in the
-//! journal, bit for bit, and are read back in a millisecond; so thousands of files cost little memory and an export is what
-//! `earmark tag` would have written.
+//! In memory a file is its verdict and one probability per tag. Its probabilities over time, 160 KB for a song, lie in the
+//! journal, bit for bit, and are read back when they are wanted; so thousands of files cost little memory and an export is
+//! what `earmark tag` would have written.
 
 use std::collections::HashSet;
 use std::fs;
