@@ -18,8 +18,7 @@ use super::context::{Command, Loaded, Page, Shared, Toast, Weight};
 use super::files::FilesPage;
 use super::live::LivePage;
 use super::model::ModelPage;
-use super::settings::SettingsPage;
-use super::theme;
+use super::{settings, theme};
 use crate::args::DesktopArgs;
 
 /// How long a note is shown.
@@ -36,7 +35,6 @@ pub struct Desktop {
     files: FilesPage,
     model: ModelPage,
     adapt: AdaptPage,
-    settings: SettingsPage,
     /// Where settings are kept.
     settings_path: Option<PathBuf>,
     toasts: Vec<(Toast, Instant)>,
@@ -77,7 +75,7 @@ impl Desktop {
     }
 
     /// With a live page that is there already.
-    fn with(ctx: &egui::Context, mut shared: Shared, settings_path: Option<PathBuf>, live: LivePage) -> Self {
+    pub fn with(ctx: &egui::Context, mut shared: Shared, settings_path: Option<PathBuf>, live: LivePage) -> Self {
         theme::apply(ctx);
         apply(ctx, &shared);
         let adapt = AdaptPage::new(&mut shared);
@@ -88,13 +86,18 @@ impl Desktop {
             live,
             files: FilesPage::default(),
             model: ModelPage::default(),
-            settings: SettingsPage,
             settings_path,
             toasts: Vec::new(),
             loading: None,
             began: Instant::now(),
             counter: None,
         }
+    }
+
+    /// The live page.
+    #[cfg(test)]
+    pub fn live(&self) -> &LivePage {
+        &self.live
     }
 
     fn do_commands(&mut self, ctx: &egui::Context) {
@@ -177,9 +180,9 @@ impl Desktop {
 
     fn navigation(&mut self, ui: &mut Ui) {
         let palette = theme::of(ui);
-        let frame = egui::Frame::new().fill(palette.side).inner_margin(egui::Margin::symmetric(12, 20));
+        let frame = egui::Frame::new().inner_margin(egui::Margin::symmetric(12, 20));
         let panel = egui::Panel::left("navigation").exact_size(theme::NAVIGATION).resizable(false);
-        panel.show_separator_line(false).frame(frame).show(ui, |ui| {
+        panel.show_separator_line(true).frame(frame).show(ui, |ui| {
             ui.horizontal(|ui| {
                 ui.add_space(theme::SMALL);
                 mark(ui);
@@ -198,9 +201,9 @@ impl Desktop {
                 let loaded = &self.shared.loaded;
                 let small = |text: &str| RichText::new(text).text_style(theme::small()).color(palette.muted);
                 let name = if self.shared.is_loading { "loading a model …" } else { &loaded.model.metadata.name };
-                ui.add(egui::Label::new(small(&loaded.device)).truncate());
-                ui.add_space(-theme::SMALL);
-                ui.add(egui::Label::new(small(name)).truncate());
+                ui.spacing_mut().item_spacing.y = theme::SMALL;
+                ui.label(small(&loaded.device));
+                ui.label(small(name));
             });
         });
     }
@@ -242,19 +245,19 @@ impl eframe::App for Desktop {
         self.files.logic(ctx, &mut self.shared);
         self.model.logic(ctx, &mut self.shared);
         self.adapt.logic(ctx, &mut self.shared);
-        self.settings.logic(ctx, &mut self.shared);
         self.do_commands(ctx);
     }
 
     fn ui(&mut self, ui: &mut Ui, _frame: &mut eframe::Frame) {
         self.navigation(ui);
-        let frame = egui::Frame::new().fill(theme::of(ui).ground).inner_margin(theme::PAGE);
+        // The ground is what the frame was cleared with: on a software renderer filling it again would cost a third of it.
+        let frame = egui::Frame::new().inner_margin(theme::PAGE);
         egui::CentralPanel::default().frame(frame).show(ui, |ui| match self.page {
             Page::Live => self.live.ui(ui, &mut self.shared),
             Page::Files => self.files.ui(ui, &mut self.shared),
             Page::Model => self.model.ui(ui, &mut self.shared),
             Page::Adapt => self.adapt.ui(ui, &mut self.shared),
-            Page::Settings => self.settings.ui(ui, &mut self.shared),
+            Page::Settings => settings::ui(ui, &mut self.shared),
         });
         let ctx = ui.ctx().clone();
         self.messages(&ctx);
@@ -345,7 +348,7 @@ fn entry(ui: &mut Ui, page: Page, is_open: bool) -> egui::Response {
 fn message(ui: &mut Ui, toast: &Toast) -> bool {
     let palette = theme::of(ui);
     let color = if toast.weight == Weight::Error { palette.danger } else { palette.accent };
-    let frame = theme::card(ui).stroke(egui::Stroke::new(1.0, color)).inner_margin(egui::Margin::symmetric(14, 10));
+    let frame = theme::above(ui).stroke(egui::Stroke::new(1.0, color)).inner_margin(egui::Margin::symmetric(14, 10));
     let response = frame.show(ui, |ui| {
         ui.set_max_width(420.0);
         ui.horizontal(|ui| {
@@ -356,6 +359,11 @@ fn message(ui: &mut Ui, toast: &Toast) -> bool {
                     false
                 })
                 .inner;
+            if let Some(file) = &toast.file
+                && ui.button("Copy path").clicked()
+            {
+                ui.ctx().copy_text(file.display().to_string());
+            }
             let close = ui.add(egui::Button::new("×").frame(false)).on_hover_text("Dismiss").accessible_name("Dismiss");
             is_dismissed || close.clicked()
         })

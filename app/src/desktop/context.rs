@@ -76,7 +76,7 @@ pub struct Toast {
     pub weight: Weight,
     /// What it says.
     pub text: String,
-    /// A file that it is about, which can be shown.
+    /// A file that it is about; its path can be copied.
     pub file: Option<PathBuf>,
 }
 

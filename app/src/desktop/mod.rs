@@ -35,6 +35,9 @@ use settings::Settings;
 const SIZE: [f32; 2] = [1_180.0, 760.0];
 const MIN_SIZE: [f32; 2] = [640.0, 440.0];
 
+/// Its sign.
+const ICON: &[u8] = include_bytes!("../../packaging/icons/earmark-256.png");
+
 /// Opens the window and returns when it is closed; a recording is finished by then.
 ///
 /// # Errors
@@ -61,18 +64,34 @@ pub fn run(args: DesktopArgs) -> Result<Exit> {
     };
     let mut shared = Shared::new(loaded, settings);
     troubles.into_iter().for_each(|trouble| shared.error(trouble));
+    let icon = eframe::icon_data::from_png_bytes(ICON).unwrap_or_default();
     let viewport = egui::ViewportBuilder::default()
+        .with_icon(icon)
         .with_app_id("earmark")
         .with_title("Earmark")
         .with_inner_size(SIZE)
         .with_min_inner_size(MIN_SIZE);
-    let options = eframe::NativeOptions { viewport, ..eframe::NativeOptions::default() };
+    // Without gradients there is nothing to dither, and on a software renderer every operation per pixel counts.
+    let options = eframe::NativeOptions { viewport, dithering: false, ..eframe::NativeOptions::default() };
     let opened = eframe::run_native(
         "earmark",
         options,
-        Box::new(move |creation| Ok(Box::new(Desktop::new(&creation.egui_ctx, shared, path, args)?))),
+        Box::new(move |creation| {
+            close_on_signals(&creation.egui_ctx);
+            Ok(Box::new(Desktop::new(&creation.egui_ctx, shared, path, args)?))
+        }),
     );
     opened.map(|()| Exit::Done).map_err(|error| {
         anyhow!("no window can be opened: {error}; earmark live and earmark tag need none (earmark --help)")
     })
+}
+
+/// Ctrl-C in the terminal, and a request to terminate, close the window as its button does: with the recording finished.
+fn close_on_signals(ctx: &egui::Context) {
+    let ctx = ctx.clone();
+    // Without a handler the process ends at once, and what was recorded is there to the last second.
+    let _ = ctrlc::set_handler(move || {
+        ctx.send_viewport_cmd(egui::ViewportCommand::Close);
+        ctx.request_repaint();
+    });
 }

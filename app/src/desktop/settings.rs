@@ -152,33 +152,24 @@ impl Settings {
 }
 
 /// The page.
-#[derive(Default)]
-pub struct SettingsPage;
-
-impl SettingsPage {
-    /// What happens without a screen: nothing.
-    pub fn logic(&mut self, _ctx: &egui::Context, _shared: &mut Shared) {}
-
-    /// Shows it.
-    pub fn ui(&mut self, ui: &mut Ui, shared: &mut Shared) {
-        let before = shared.settings.clone();
-        egui::ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
-            ui.set_max_width(560.0);
-            ui.label(RichText::new("Settings").text_style(theme::title()).color(theme::of(ui).strong));
-            ui.add_space(theme::GAP);
-            look(ui, &mut shared.settings);
-            ui.add_space(theme::GAP);
-            listening(ui, &mut shared.settings);
-            ui.add_space(theme::GAP);
-            group(ui, "Recording", |ui| recording_settings_ui(ui, &mut shared.settings));
-            ui.add_space(theme::GAP);
-            keys(ui);
-            ui.add_space(theme::GAP);
-            about(ui, shared);
-        });
-        if shared.settings != before {
-            shared.send(Command::SaveSettings);
-        }
+pub fn ui(ui: &mut Ui, shared: &mut Shared) {
+    let before = shared.settings.clone();
+    egui::ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
+        ui.set_max_width(560.0);
+        ui.label(RichText::new("Settings").text_style(theme::title()).color(theme::of(ui).strong));
+        ui.add_space(theme::GAP);
+        look(ui, &mut shared.settings);
+        ui.add_space(theme::GAP);
+        listening(ui, &mut shared.settings);
+        ui.add_space(theme::GAP);
+        group(ui, "Recording", |ui| recording_settings_ui(ui, &mut shared.settings));
+        ui.add_space(theme::GAP);
+        keys(ui);
+        ui.add_space(theme::GAP);
+        about(ui, shared);
+    });
+    if shared.settings != before {
+        shared.send(Command::SaveSettings);
     }
 }
 
@@ -200,18 +191,28 @@ fn look(ui: &mut Ui, settings: &mut Settings) {
                 ui.selectable_value(&mut settings.theme, choice, name);
             }
         });
+        // Steps, not a slider: one that grew under the pointer would run away from it.
         ui.horizontal(|ui| {
-            let label = ui.label("Size of text");
-            let slider = egui::Slider::new(&mut settings.scale, theme::SCALES)
-                .step_by(0.05)
-                .custom_formatter(|value, _| format!("{:.0} %", value * 100.0))
-                .custom_parser(|text| {
-                    text.trim_end_matches(['%', ' ']).parse::<f64>().ok().map(|percent| percent / 100.0)
-                })
-                .update_while_editing(false);
-            ui.add(slider).labelled_by(label.id);
+            ui.label("Size of text");
+            ui.add_space(theme::GAP);
+            for (sign, name, step) in [("-", "Smaller text", -STEP), ("+", "Larger text", STEP)] {
+                let button = egui::Button::new(sign).min_size(egui::vec2(theme::CONTROL, theme::CONTROL));
+                if ui.add(button).on_hover_text(name).accessible_name(name).clicked() {
+                    settings.scale = next_scale(settings.scale, step);
+                }
+            }
+            ui.label(RichText::new(format!("{:.0} %", settings.scale * 100.0)).color(theme::of(ui).strong));
         });
     });
+}
+
+/// Distance between sizes.
+const STEP: f32 = 0.1;
+
+/// The size after `scale`, on the grid of steps.
+fn next_scale(scale: f32, step: f32) -> f32 {
+    let next = ((scale + step) / STEP).round() * STEP;
+    next.clamp(*theme::SCALES.start(), *theme::SCALES.end())
 }
 
 fn listening(ui: &mut Ui, settings: &mut Settings) {

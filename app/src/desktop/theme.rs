@@ -5,6 +5,9 @@
 //!                                  `-> of(ui): what a page paints with
 //! ```
 //!
+//! Cards are outlines on one ground, with which the frame is cleared: a renderer in software pays for every pixel that is
+//! filled, and thirty frames per second shall not take a graphics card.
+//!
 //! One accent marks what sounds and what can be done; red is kept for what is wrong, amber for what to look at. Distances
 //! are multiples of four points. Everything is in points, so that one factor scales text and space together.
 
@@ -27,7 +30,9 @@ pub const PAGE: f32 = 20.0;
 pub const CONTROL: f32 = 32.0;
 /// Width of the column with the pages' names.
 pub const NAVIGATION: f32 = 148.0;
-/// Rounding of buttons and fields, and of cards.
+/// Height of a row with a caption.
+pub const CAPTION: f32 = 20.0;
+/// Rounding of buttons and fields.
 pub const ROUND: u8 = 6;
 /// Rounding of cards.
 pub const CARD_ROUND: u8 = 10;
@@ -45,9 +50,7 @@ const RAMP: usize = 5;
 pub struct Palette {
     /// Behind everything.
     pub ground: Color32,
-    /// The column of pages and the bar below.
-    pub side: Color32,
-    /// Cards.
+    /// What lies above everything: menus and messages.
     pub card: Color32,
     /// Buttons and fields on cards.
     pub raised: Color32,
@@ -85,8 +88,7 @@ const fn rgb(hex: u32) -> Color32 {
 
 /// A stage before the lights go on.
 pub const DARK: Palette = Palette {
-    ground: rgb(0x0e_1013),
-    side: rgb(0x0a_0c0e),
+    ground: rgb(0x10_1317),
     card: rgb(0x16_191e),
     raised: rgb(0x22_262d),
     hovered: rgb(0x2c_323a),
@@ -101,28 +103,27 @@ pub const DARK: Palette = Palette {
     danger: rgb(0xf0_6a64),
     on_danger: rgb(0x2a_0807),
     absent: rgb(0x24_2830),
-    ramp: [rgb(0x12_1519), rgb(0x12_413b), rgb(0x1f_9079), rgb(0x6f_e3c4), rgb(0xf2_fffa)],
+    ramp: [rgb(0x10_1317), rgb(0x12_413b), rgb(0x1f_9079), rgb(0x6f_e3c4), rgb(0xf2_fffa)],
 };
 
 /// Print on paper.
 pub const LIGHT: Palette = Palette {
-    ground: rgb(0xf5_f2ec),
-    side: rgb(0xec_e8df),
+    ground: rgb(0xfa_f8f3),
     card: rgb(0xfd_fcf9),
     raised: rgb(0xf0_ece4),
     hovered: rgb(0xe6_e0d5),
     line: rgb(0xdd_d7cb),
     strong: rgb(0x14_181c),
     text: rgb(0x2b_3138),
-    muted: rgb(0x5d_6570),
-    accent: rgb(0x0a_7a5c),
+    muted: rgb(0x58_606a),
+    accent: rgb(0x08_6a54),
     on_accent: rgb(0xff_ffff),
     tint: rgb(0xd8_ebe2),
-    warning: rgb(0x94_5e00),
-    danger: rgb(0xb8_2c26),
+    warning: rgb(0x84_5300),
+    danger: rgb(0xab_2620),
     on_danger: rgb(0xff_ffff),
     absent: rgb(0xe4_dfd5),
-    ramp: [rgb(0xfb_f9f5), rgb(0xc9_e5da), rgb(0x5c_b79b), rgb(0x0c_7a5d), rgb(0x05_2d23)],
+    ramp: [rgb(0xfa_f8f3), rgb(0xc9_e5da), rgb(0x5c_b79b), rgb(0x0c_7a5d), rgb(0x05_2d23)],
 };
 
 impl Palette {
@@ -136,9 +137,18 @@ impl Palette {
 
     /// The colour of a probability. Most lie low, so that the lower half has most of the ramp.
     pub fn probability(&self, probability: f32) -> Color32 {
-        let place = probability.clamp(0.0, 1.0).powf(0.7) * (RAMP - 1) as f32;
+        let probability = if probability.is_finite() { probability.clamp(0.0, 1.0) } else { 0.0 };
+        let place = probability.powf(0.7) * (RAMP - 1) as f32;
         let step = (place as usize).min(RAMP - 2);
         self.ramp[step].lerp_to_gamma(self.ramp[step + 1], place - step as f32)
+    }
+}
+
+impl Palette {
+    /// The same for a probability of which nothing is said: it can be seen, and does not stand out.
+    pub fn unsaid(&self, probability: f32) -> Color32 {
+        let probability = if probability.is_finite() { probability.clamp(0.0, 1.0) } else { 0.0 };
+        self.absent.lerp_to_gamma(self.muted, probability.powf(0.7) * 0.6)
     }
 }
 
@@ -226,7 +236,7 @@ pub fn apply(ctx: &egui::Context) {
             spacing.icon_width = 18.0;
             spacing.icon_width_inner = 10.0;
             spacing.icon_spacing = GAP;
-            spacing.menu_margin = Margin::same(6);
+            spacing.menu_margin = Margin::same(10);
             spacing.combo_height = 420.0;
             spacing.tooltip_width = 320.0;
             style.interaction.selectable_labels = false;
@@ -266,10 +276,10 @@ fn visuals(theme: Theme) -> Visuals {
     let widgets = &mut visuals.widgets;
     let all = [
         (&mut widgets.noninteractive, palette.card, palette.line, palette.text),
-        (&mut widgets.inactive, palette.raised, Color32::TRANSPARENT, palette.text),
-        (&mut widgets.hovered, palette.hovered, Color32::TRANSPARENT, palette.strong),
+        (&mut widgets.inactive, palette.raised, palette.line, palette.text),
+        (&mut widgets.hovered, palette.hovered, palette.muted, palette.strong),
         (&mut widgets.active, palette.hovered, palette.accent, palette.strong),
-        (&mut widgets.open, palette.hovered, Color32::TRANSPARENT, palette.strong),
+        (&mut widgets.open, palette.hovered, palette.line, palette.strong),
     ];
     for (widget, fill, outline, text) in all {
         widget.bg_fill = fill;
@@ -282,9 +292,19 @@ fn visuals(theme: Theme) -> Visuals {
     visuals
 }
 
+/// The outline of a card.
+pub fn outline(ui: &Ui) -> Stroke {
+    Stroke::new(1.0, of(ui).line)
+}
+
 /// The frame of a card.
 pub fn card(ui: &Ui) -> egui::Frame {
-    egui::Frame::new().fill(of(ui).card).corner_radius(CARD_ROUND).inner_margin(Margin::same(WIDE as i8))
+    egui::Frame::new().stroke(outline(ui)).corner_radius(CARD_ROUND).inner_margin(Margin::same(WIDE as i8))
+}
+
+/// The frame of what lies above the page.
+pub fn above(ui: &Ui) -> egui::Frame {
+    card(ui).fill(of(ui).card)
 }
 
 #[cfg(test)]
@@ -307,7 +327,7 @@ mod tests {
     #[test]
     fn what_is_written_can_be_read() {
         for palette in [DARK, LIGHT] {
-            let grounds = [palette.ground, palette.side, palette.card, palette.raised, palette.tint];
+            let grounds = [palette.ground, palette.card, palette.raised, palette.tint];
             for ground in grounds {
                 for text in
                     [palette.strong, palette.text, palette.muted, palette.accent, palette.warning, palette.danger]

@@ -111,6 +111,17 @@ pub fn caption(ui: &mut Ui, text: &str) -> Response {
     ui.label(RichText::new(text).text_style(theme::caption()).color(theme::of(ui).muted))
 }
 
+/// A caption with something at the right end of its row.
+pub fn caption_row(ui: &mut Ui, text: &str, right: impl FnOnce(&mut Ui)) {
+    ui.scope(|ui| {
+        ui.spacing_mut().interact_size.y = theme::CAPTION;
+        ui.horizontal(|ui| {
+            caption(ui, text);
+            ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), right);
+        });
+    });
+}
+
 /// Text that explains.
 pub fn small(ui: &mut Ui, text: impl Into<String>) -> Response {
     ui.label(RichText::new(text.into()).text_style(theme::small()).color(theme::of(ui).muted))
@@ -125,7 +136,7 @@ pub fn dot(ui: &mut Ui, color: Color32) {
 /// A card that fills `rect`.
 pub fn card_in<R>(ui: &mut Ui, rect: Rect, contents: impl FnOnce(&mut Ui) -> R) -> R {
     let frame = theme::card(ui);
-    ui.painter().rect_filled(rect, theme::CARD_ROUND, theme::of(ui).card);
+    ui.painter().rect_stroke(rect, theme::CARD_ROUND, theme::outline(ui), egui::StrokeKind::Inside);
     let inner = rect - frame.inner_margin;
     ui.scope_builder(UiBuilder::new().max_rect(inner), |ui| {
         ui.set_clip_rect(rect.intersect(ui.clip_rect()));

@@ -114,7 +114,7 @@ impl Live {
         let (commands, commands_out) = mpsc::channel();
         let (devices_in, devices) = mpsc::channel();
         let is_over = Arc::new(AtomicBool::new(false));
-        let audio = options.record.audio_name();
+        let (audio, begun) = (options.record.audio_name(), options.record.created.clone());
         let recorder = if options.record.is_empty() {
             None
         } else {
@@ -141,7 +141,7 @@ impl Live {
             let mut worker =
                 Worker::new(&*engine, vocabulary, header, host, Arc::clone(&clock), options.source, outputs);
             if let Some(recorder) = recorder {
-                worker.record_with(recorder, audio);
+                worker.record_with(recorder, audio, begun);
             }
             run(&mut worker, &inputs, &*clock);
             over.store(true, Ordering::Relaxed);

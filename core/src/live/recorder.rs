@@ -32,12 +32,14 @@ pub struct RecordOptions {
     pub audio: Option<PathBuf>,
     /// Text file with what is said at the moment, for streaming software to show.
     pub now_playing: Option<PathBuf>,
+    /// Moment of its begin, RFC 3339, for the record; `None` is that of the listening.
+    pub created: Option<String>,
 }
 
 impl RecordOptions {
     /// Whether there is anything to write.
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        self.session.is_none() && self.audio.is_none() && self.now_playing.is_none()
     }
 
     /// Where the sound goes, as the session's header has it.
@@ -109,8 +111,8 @@ impl Recorder {
         }
     }
 
-    pub fn record(&mut self, record: &Record) {
-        self.send(Message::Record(Box::new(record.clone())));
+    pub fn record(&mut self, record: Record) {
+        self.send(Message::Record(Box::new(record)));
     }
 
     pub fn now_playing(&mut self, text: String) {
@@ -191,7 +193,7 @@ fn create_new(path: &Path) -> Result<File, String> {
 
 impl Files {
     fn create(options: RecordOptions) -> Result<Self, String> {
-        let RecordOptions { session, audio, now_playing } = options;
+        let RecordOptions { session, audio, now_playing, created: _ } = options;
         let session = session.map(|path| create_new(&path).map(|file| (BufWriter::new(file), path))).transpose()?;
         // Claimed now, so that a name that cannot be written is known at once.
         if let Some(path) = &audio {
@@ -415,9 +417,9 @@ mod tests {
         let path = folder.path().join("set.jsonl");
         let options = RecordOptions { session: Some(path.clone()), ..RecordOptions::default() };
         let mut recorder = Recorder::start(options.clone()).expect("writable");
-        recorder.record(&gap(1.0));
+        recorder.record(gap(1.0));
         recorder.flush();
-        recorder.record(&gap(3.0));
+        recorder.record(gap(3.0));
         recorder.finish().expect("written");
         let text = fs::read_to_string(&path).expect("readable");
         assert_eq!(text.lines().count(), 2, "{text}");

@@ -9,7 +9,7 @@
 //! {"type":"end", "t":3600.2, "received_s":3599.0, "lost_s":1.2, "reason":"stopped"}
 //! ```
 //!
-//! All times are seconds on one timeline, that of the sound: it begins with the first sample, and gaps count. A file that
+//! All times are seconds on one timeline, that of the recorded sound: it begins with the first sample, and gaps count. A file that
 //! ends without its `end` line is what a crash left, complete to the last second; [`Session::read`] takes it as it is.
 
 use std::fs::File;
@@ -215,7 +215,7 @@ pub struct SourceRecord {
 }
 
 /// The end.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 pub struct EndRecord {
     /// When.
     pub t: f64,
@@ -229,6 +229,33 @@ pub struct EndRecord {
     pub windows: u64,
     /// Why it ended.
     pub reason: String,
+}
+
+impl Record {
+    /// The same on a timeline that begins at `begin`, with its counts from there: a recording that began while it was
+    /// listened to has a time of its own, that of its sound.
+    pub(super) fn since(mut self, begin: &EndRecord) -> Self {
+        let earlier = |t: &mut f64| *t = rounded((*t - begin.t).max(0.0), 3);
+        match &mut self {
+            Self::Header(_) => {}
+            Self::Tags(tags) => {
+                earlier(&mut tags.t);
+                tags.certain.iter_mut().for_each(|certain| earlier(&mut certain.since_s));
+            }
+            Self::Segment(SegmentRecord { start_s, end_s, .. }) | Self::Gap(GapRecord { start_s, end_s, .. }) => {
+                earlier(start_s);
+                earlier(end_s);
+            }
+            Self::Source(source) => earlier(&mut source.t),
+            Self::End(end) => {
+                earlier(&mut end.t);
+                end.received_s = rounded(end.received_s - begin.received_s, 3);
+                end.lost_s = rounded(end.lost_s - begin.lost_s, 3);
+                (end.gaps, end.windows) = (end.gaps - begin.gaps, end.windows - begin.windows);
+            }
+        }
+        self
+    }
 }
 
 /// `value` with as many decimals as are written.

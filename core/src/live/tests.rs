@@ -453,6 +453,7 @@ fn the_record_is_on_disk_while_it_is_made() {
         session: Some(path.clone()),
         audio: Some(folder.path().join("set.flac")),
         now_playing: Some(folder.path().join("now.txt")),
+        created: Some("2026-01-01T00:00:03Z".to_owned()),
     };
     stage.worker.command(Command::Record(options));
     stage.play(10.0, Some(&chord));
@@ -474,6 +475,12 @@ fn the_record_is_on_disk_while_it_is_made() {
     assert_eq!(session.header.model.name, "ear");
     assert!(session.end.is_some());
     assert_eq!(session.sources[0].state, "live");
+    // It has a time of its own, that of the sound beside it, however long was listened before.
+    assert_eq!(session.header.created, "2026-01-01T00:00:03Z");
+    let end = session.end.as_ref().expect("an end");
+    assert!((end.t - 10.0).abs() < 0.05 && (end.received_s - 10.0).abs() < 0.05 && end.windows <= 34, "{end:?}");
+    assert!(session.sources[0].t < 0.05 && session.tags[0].t < 1.5, "{:?}", session.tags[0]);
+    assert!(session.tags.iter().flat_map(|tags| &tags.certain).all(|certain| certain.since_s <= 10.0));
     // Recording again into the same file is refused, and the rest goes on.
     stage.worker.command(Command::Record(RecordOptions { session: Some(path), ..RecordOptions::default() }));
     stage.play(1.0, Some(&chord));

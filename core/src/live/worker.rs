@@ -139,6 +139,8 @@ pub(super) struct Worker<'e> {
     /// How large a buffer each device was found to need.
     patience: HashMap<String, u32>,
     recorder: Option<Recorder>,
+    /// What was counted when the recording began; its records count from there.
+    recorded_from: EndRecord,
     state: LiveState,
     samples: Vec<f32>,
     mono: Vec<f32>,
@@ -182,6 +184,7 @@ impl<'e> Worker<'e> {
             choice,
             patience: HashMap::new(),
             recorder: None,
+            recorded_from: EndRecord::default(),
             state,
             samples: Vec::new(),
             mono: Vec::new(),
@@ -212,9 +215,9 @@ impl<'e> Worker<'e> {
                 self.phase = Phase::Waiting { state: SourceState::Opening, next_try: self.clock.now() };
             }
             Command::Record(options) => {
-                let audio = options.audio_name();
+                let (audio, created) = (options.audio_name(), options.created.clone());
                 match Recorder::start(options) {
-                    Ok(recorder) => self.record_with(recorder, audio),
+                    Ok(recorder) => self.record_with(recorder, audio, created),
                     Err(reason) => self.failure(reason),
                 }
             }
@@ -734,7 +737,7 @@ impl<'e> Worker<'e> {
 
     fn record(&mut self, record: Record) {
         if let Some(recorder) = &mut self.recorder {
-            recorder.record(&record);
+            recorder.record(record.clone().since(&self.recorded_from));
         }
         self.tell(Event::Record(Box::new(record)));
     }
@@ -753,10 +756,14 @@ impl<'e> Worker<'e> {
         }
     }
 
-    /// Records with `recorder`; `audio` is where the sound goes, for the header.
-    pub fn record_with(&mut self, mut recorder: Recorder, audio: Option<String>) {
+    /// Records with `recorder`; `audio` is where the sound goes and `created` when it begins, for the header.
+    pub fn record_with(&mut self, mut recorder: Recorder, audio: Option<String>, created: Option<String>) {
         self.stop_recording("another recording began");
-        recorder.record(&Record::Header(Header { audio, ..self.header.clone() }));
+        // What came until now belongs to the time before.
+        self.take_frames();
+        self.recorded_from = self.end_record("");
+        let created = created.unwrap_or_else(|| self.header.created.clone());
+        recorder.record(Record::Header(Header { created, audio, ..self.header.clone() }));
         if let Phase::Running(running) = &self.phase {
             recorder.format(running.format);
         }
@@ -770,7 +777,7 @@ impl<'e> Worker<'e> {
     fn stop_recording(&mut self, reason: &str) {
         let end = self.end_record(reason);
         if let Some(mut recorder) = self.recorder.take() {
-            recorder.record(&Record::End(end));
+            recorder.record(Record::End(end).since(&self.recorded_from));
             if let Err(error) = recorder.finish() {
                 self.failure(error);
             }

@@ -67,6 +67,7 @@ pub fn run(settings: &LiveSettings) -> Result<Exit> {
             session: settings.record.clone(),
             audio: settings.audio.clone(),
             now_playing: settings.now_playing.clone(),
+            created: None,
         },
         created: timestamp(SystemTime::now()),
         program: concat!("earmark ", env!("CARGO_PKG_VERSION")).to_owned(),

@@ -22,8 +22,8 @@ use super::view::{Phase, View};
 use crate::desktop::context::{Loaded, Weight};
 use crate::output::timestamp;
 
-/// How often the state is looked at: fifty times per second.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often the state is looked at: forty times per second.
+const LOOK_EVERY: Duration = Duration::from_millis(25);
 
 /// What the page asks for.
 enum Order {

@@ -19,6 +19,9 @@ const HOLD: Duration = Duration::from_millis(1_500);
 /// Marks beside the bar.
 const MARKS: [f32; 7] = [0.0, -6.0, -12.0, -18.0, -24.0, -36.0, -48.0];
 
+/// Distance that marks need, in points.
+const LEAST_BETWEEN_MARKS: f32 = 15.0;
+
 /// Levels from here on are close to clipping.
 const HOT_DB: f32 = -6.0;
 
@@ -60,24 +63,24 @@ pub fn decibels(magnitude: f32) -> f32 {
 impl Meter {
     /// The level at `now`; `None` while no sound arrives.
     pub fn push(&mut self, level: Option<&Level>, now: Duration) {
+        // Without sound there is no level that could fall.
+        let Some(level) = level else { return self.rest(now) };
         let fallen = FALL_DB_PER_SEC * now.saturating_sub(self.at).as_secs_f32();
         self.at = now;
-        let (peak, rms) = level.map_or((FLOOR_DB, FLOOR_DB), |level| (decibels(level.peak), decibels(level.rms)));
+        let (peak, rms) = (decibels(level.peak), decibels(level.rms));
         self.peak_db = peak.max(self.peak_db - fallen).max(FLOOR_DB);
         self.rms_db = rms.max(self.rms_db - fallen).max(FLOOR_DB);
         if self.peak_db >= self.hold_db || now.saturating_sub(self.held_at) > HOLD {
             (self.hold_db, self.held_at) = (self.peak_db, now);
         }
-        if let Some(level) = level {
-            // A source that was opened anew may count anew.
-            self.clipped += level.clipped.saturating_sub(self.seen_clipped);
-            self.seen_clipped = level.clipped;
-        }
+        self.clipped += level.clipped.saturating_sub(self.seen_clipped);
+        self.seen_clipped = level.clipped;
     }
 
-    /// Nobody listens: only the mark of clipping stays.
+    /// No sound arrives: only the mark of clipping stays.
     pub fn rest(&mut self, now: Duration) {
-        *self = Self { clipped: self.clipped, at: now, held_at: now, ..Self::default() };
+        let (clipped, seen_clipped) = (self.clipped, self.seen_clipped);
+        *self = Self { clipped, seen_clipped, at: now, held_at: now, ..Self::default() };
     }
 
     /// Takes the mark away.
@@ -97,11 +100,12 @@ impl Meter {
         ui.vertical(|ui| {
             ui.set_width(width);
             let pressed = self.lamp(ui, width).clicked();
-            let number = if self.hold_db <= FLOOR_DB { "−∞".to_owned() } else { format!("{:.0}", self.hold_db) };
+            let number =
+                if self.hold_db <= FLOOR_DB { "no level".to_owned() } else { format!("{:.0} dB", self.hold_db) };
             let rest = height - 22.0 - 18.0 - 2.0 * theme::SMALL;
             ui.spacing_mut().item_spacing.y = theme::SMALL;
             self.scale(ui, vec2(width, rest.max(60.0)));
-            let text = egui::RichText::new(format!("{number} dB")).text_style(theme::axis()).color(theme::of(ui).muted);
+            let text = egui::RichText::new(number).text_style(theme::axis()).color(theme::of(ui).muted);
             ui.add_sized([width, 18.0], egui::Label::new(text));
             pressed
         })
@@ -162,7 +166,13 @@ impl Meter {
             painter.hline(bar.x_range(), y(self.hold_db), egui::Stroke::new(2.0, color));
         }
         let font = theme::axis().resolve(ui.style());
+        let mut free = f32::NEG_INFINITY;
         for mark in MARKS {
+            // Where there is little room, fewer.
+            if y(mark) < free {
+                continue;
+            }
+            free = y(mark) + LEAST_BETWEEN_MARKS;
             let at = pos2(bar.right() + theme::SMALL, y(mark).clamp(rect.top() + 6.0, rect.bottom() - 6.0));
             painter.hline(bar.right()..=bar.right() + 3.0, y(mark), egui::Stroke::new(1.0, palette.muted));
             painter.text(
@@ -192,10 +202,10 @@ mod tests {
         assert!((meter.peak_db + 6.02).abs() < 0.01 && (meter.rms_db + 12.04).abs() < 0.01);
         meter.push(Some(&level(0.0, 0)), at(1.7));
         assert!((meter.peak_db + 26.02).abs() < 0.1, "{}", meter.peak_db);
-        meter.push(None, at(60.0));
-        assert_eq!((meter.peak_db, meter.rms_db, meter.hold_db), (FLOOR_DB, FLOOR_DB, FLOOR_DB));
+        meter.push(None, at(2.0));
+        assert!(meter.peak_db.max(meter.rms_db).max(meter.hold_db) <= FLOOR_DB);
         meter.push(Some(&level(f32::NAN, 0)), at(61.0));
-        assert_eq!(meter.peak_db, FLOOR_DB);
+        assert!(meter.peak_db <= FLOOR_DB);
     }
 
     #[test]
@@ -204,7 +214,7 @@ mod tests {
         let at = Duration::from_secs_f32;
         meter.push(Some(&level(1.0, 3)), at(0.0));
         meter.push(Some(&level(0.01, 3)), at(1.0));
-        assert_eq!((meter.hold_db, meter.clipped), (0.0, 3));
+        assert!(meter.hold_db.abs() < 1e-6 && meter.clipped == 3);
         meter.push(Some(&level(0.01, 3)), at(2.0));
         assert!(meter.hold_db < -20.0);
         meter.clear_clipped();

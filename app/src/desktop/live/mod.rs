@@ -32,7 +32,7 @@ use super::context::{Command, Loaded, Shared, Toast, Weight};
 use super::dialog::{Answer, Request, Wanted};
 use super::taggram::clock;
 use super::theme;
-use super::widgets::{Icon, Look, action, caption, card_in, dot, small};
+use super::widgets::{Icon, Look, action, caption_row, card_in, dot, small};
 use crate::commands::live::remembered;
 use listener::{Listener, Listing};
 use picker::Picked;
@@ -48,10 +48,11 @@ const ENDINGS: &[&str] =
     &["wav", "flac", "mp3", "ogg", "opus", "m4a", "aac", "aiff", "mka", "mkv", "mp4", "mov", "webm"];
 
 /// Heights and widths of the parts.
-const TIMELINE: std::ops::RangeInclusive<f32> = 112.0..=190.0;
+const TIMELINE: std::ops::RangeInclusive<f32> = 150.0..=200.0;
 const NOW: std::ops::RangeInclusive<f32> = 290.0..=420.0;
 const METER: f32 = 58.0;
 const LEAST_UPPER: f32 = 250.0;
+const STATUS: f32 = 340.0;
 
 /// The page.
 pub struct LivePage {
@@ -129,6 +130,12 @@ impl LivePage {
         self.listener.listen(self.choice.clone(), Arc::clone(&self.loaded));
     }
 
+    /// Seconds of sound that were received.
+    #[cfg(test)]
+    fn received_s(&self) -> f64 {
+        self.listener.view().state.received_s
+    }
+
     fn is_listening(&self) -> bool {
         self.listener.view().phase == Phase::Listening
     }
@@ -191,8 +198,11 @@ impl LivePage {
             shared.send(Command::Tell(Toast { weight, text, file: None }));
         }
         if source != self.last_source {
+            // Where one goes or comes, others may have too. Silence says nothing about devices.
+            if [source, self.last_source].iter().any(|word| ["lost", "denied", "rerouted"].contains(word)) {
+                self.listener.list();
+            }
             self.last_source = source;
-            self.listener.list();
         }
         if let Some(paths) = self.dialog.as_ref().and_then(Answer::take) {
             self.dialog = None;
@@ -242,9 +252,16 @@ impl LivePage {
             let view = self.listener.view();
             (view.phase.clone(), view.state.is_recording)
         };
-        ui.horizontal_wrapped(|ui| {
-            let width = (ui.available_width() * 0.32).clamp(170.0, 320.0);
-            match picker::ui(ui, &self.choice, self.listing.as_ref(), width) {
+        let mut status_fits = false;
+        ui.horizontal(|ui| {
+            let width = (ui.available_width() * 0.30).clamp(150.0, 320.0);
+            let size = vec2(width, theme::CONTROL);
+            let layout = egui::Layout::left_to_right(egui::Align::Center);
+            let picked = ui.allocate_ui_with_layout(size, layout, |ui| {
+                ui.set_max_width(width);
+                picker::ui(ui, &self.choice, self.listing.as_ref(), width)
+            });
+            match picked.inner {
                 Some(Picked::Source(choice)) => self.choose(choice, shared),
                 Some(Picked::AnyFile) => {
                     let folder = shared.settings.folders.music.clone();
@@ -270,22 +287,15 @@ impl LivePage {
             if action(ui, icon, text, look).on_hover_text(hint).clicked() {
                 self.toggle_recording(shared);
             }
-            self.recording_menu(ui, shared);
+            recording_menu(ui, shared);
             self.exports(ui);
-            self.status(ui);
+            status_fits = ui.available_width() >= STATUS;
+            if status_fits {
+                self.status(ui);
+            }
         });
-    }
-
-    fn recording_menu(&mut self, ui: &mut Ui, shared: &mut Shared) {
-        let before = shared.settings.clone();
-        let button = ui.button("⋯").on_hover_text("What is recorded, and where").accessible_name("Recording settings");
-        let behavior = egui::PopupCloseBehavior::CloseOnClickOutside;
-        egui::Popup::menu(&button).close_behavior(behavior).show(|ui| {
-            ui.set_width(340.0);
-            record::settings_ui(ui, &mut shared.settings);
-        });
-        if shared.settings != before {
-            shared.send(Command::SaveSettings);
+        if !status_fits && phase == Phase::Listening {
+            ui.horizontal(|ui| self.status(ui));
         }
     }
 
@@ -339,7 +349,9 @@ impl LivePage {
             ui.add_space(theme::GAP);
             let gaps =
                 if view.state.num_gaps == 1 { "1 gap".to_owned() } else { format!("{} gaps", view.state.num_gaps) };
-            let text = format!("{gaps}, {:.1} s missing", view.state.lost_s);
+            let lost_s = view.state.lost_s;
+            let lost = if lost_s < 0.05 { "less than 0.1 s".to_owned() } else { format!("{lost_s:.1} s") };
+            let text = format!("{gaps}, {lost} missing");
             ui.label(RichText::new(text).color(palette.warning)).on_hover_text(
                 "Sound that was lost between the source and this program, measured against the clock. The timeline shows where.",
             );
@@ -373,11 +385,26 @@ impl LivePage {
         let below =
             Rect::from_min_max(pos2(area.left(), now.bottom() + theme::WIDE), pos2(area.right(), area.top() + height));
         card_in(ui, below, |ui| {
-            caption(ui, "The set so far");
+            caption_row(ui, "The set so far", |_| ());
             let size = ui.available_size();
-            view.timeline.ui(ui, size, view.state.at_s);
+            let waits = view.phase == Phase::Listening && !view.has_sound();
+            view.timeline.ui(ui, size, view.state.at_s, waits);
         });
         ui.allocate_rect(area.with_max_y(area.top() + height), egui::Sense::hover());
+    }
+}
+
+/// What is recorded, and where.
+fn recording_menu(ui: &mut Ui, shared: &mut Shared) {
+    let before = shared.settings.clone();
+    let button = ui.button("…").on_hover_text("What is recorded, and where").accessible_name("Recording settings");
+    let behavior = egui::PopupCloseBehavior::CloseOnClickOutside;
+    egui::Popup::menu(&button).close_behavior(behavior).show(|ui| {
+        ui.set_width(340.0);
+        record::settings_ui(ui, &mut shared.settings);
+    });
+    if shared.settings != before {
+        shared.send(Command::SaveSettings);
     }
 }
 
@@ -394,12 +421,7 @@ fn welcome(ui: &mut Ui) {
 }
 
 fn taggram(ui: &mut Ui, view: &mut View) {
-    ui.horizontal(|ui| {
-        caption(ui, "Last minute");
-        ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
-            legend(ui);
-        });
-    });
+    caption_row(ui, "Last minute", legend);
     let size = ui.available_size();
     let end_s = view.now_s.max(TAGGRAM_SECS);
     let strongest =

@@ -6,22 +6,19 @@ use eframe::egui::{self, Align2, RichText, ScrollArea, Sense, Stroke, Ui, pos2, 
 
 use super::view::{Phase, Saying, Tone, View};
 use crate::desktop::theme;
-use crate::desktop::widgets::{bar, caption, small};
+use crate::desktop::widgets::{bar, caption_row, small};
 
 /// Height of a tag with its bar, and of the first.
 const ROW: f32 = 46.0;
 
 /// Fills the card.
 pub fn ui(ui: &mut Ui, view: &View, shows_raw: &mut bool) {
-    ui.horizontal(|ui| {
-        caption(ui, if *shows_raw { "Raw scores" } else { "Heard now" });
-        ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
-            let text = RichText::new(if *shows_raw { "Verdicts" } else { "Raw scores" }).text_style(theme::small());
-            let hint = if *shows_raw { "Show what is certain" } else { "Show the probability of every tag" };
-            if ui.add(egui::Button::new(text.color(theme::of(ui).muted)).small()).on_hover_text(hint).clicked() {
-                *shows_raw = !*shows_raw;
-            }
-        });
+    caption_row(ui, if *shows_raw { "Raw scores" } else { "Heard now" }, |ui| {
+        let text = RichText::new(if *shows_raw { "Verdicts" } else { "Raw scores" }).text_style(theme::small());
+        let hint = if *shows_raw { "Show what is certain" } else { "Show the probability of every tag" };
+        if ui.add(egui::Button::new(text.color(theme::of(ui).muted)).small()).on_hover_text(hint).clicked() {
+            *shows_raw = !*shows_raw;
+        }
     });
     ui.add_space(theme::SMALL);
     if let (Phase::Listening, SourceState::Rerouted { from }) = (&view.phase, &view.state.source) {

@@ -66,7 +66,10 @@ pub fn ui(ui: &mut Ui, choice: &SourceChoice, listing: Option<&Listing>, width: 
                 entry(ui, text, SourceChoice::Default(kind));
             }
             for device in of_kind() {
-                entry(ui, &device.name, SourceChoice::Device { id: device.id.clone(), name: device.name.clone() });
+                // Two of a name are told apart by what the system calls them.
+                let is_alone = devices.iter().filter(|other| other.name == device.name).count() == 1;
+                let text = if is_alone { device.name.clone() } else { format!("{} ({})", device.name, device.id) };
+                entry(ui, &text, SourceChoice::Device { id: device.id.clone(), name: device.name.clone() });
             }
             if of_kind().next().is_none() {
                 small(ui, none_of(kind, listing));

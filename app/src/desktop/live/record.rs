@@ -51,7 +51,8 @@ pub fn options(settings: &Settings, now: SystemTime) -> Result<RecordOptions> {
     let stem = format!("set {}", moment.replace('T', " "));
     let session = free(&folder, &stem, ".jsonl");
     let audio = settings.records_audio.then(|| session.with_extension("flac"));
-    Ok(RecordOptions { session: Some(session), audio, now_playing: settings.now_playing.clone() })
+    let now_playing = settings.now_playing.clone();
+    Ok(RecordOptions { session: Some(session), audio, now_playing, created: Some(timestamp(now)) })
 }
 
 /// A path in `folder` that is not taken.
@@ -134,7 +135,7 @@ mod tests {
         let mut settings = Settings::default();
         settings.records_audio = true;
         settings.folders.sets = Some(folder.path().join("sets"));
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_hours(500_000);
         let first = options(&settings, now).expect("a name").session.expect("a session");
         assert_eq!(first.file_name().expect("a name"), "set 2027-01-15 08-00-00.jsonl");
         fs::write(&first, "").expect("written");

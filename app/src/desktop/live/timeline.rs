@@ -82,11 +82,13 @@ impl Timeline {
     pub fn gap(&mut self, gap: &GapRecord) {
         self.gaps.push(gap.start_s..gap.end_s);
         self.end_s = self.end_s.max(gap.end_s);
-        self.last_s = None;
+        if gap.end_s - gap.start_s > JOINS_SECS {
+            self.last_s = None;
+        }
     }
 
-    /// Draws it until `end_s`.
-    pub fn ui(&self, ui: &mut Ui, size: egui::Vec2, end_s: f64) {
+    /// Draws it until `end_s`; while it `is_away`, the time since the last sound is missing too.
+    pub fn ui(&self, ui: &mut Ui, size: egui::Vec2, end_s: f64, is_away: bool) {
         let palette = theme::of(ui);
         let (whole, response) = ui.allocate_exact_size(size, Sense::hover());
         let plot = Rect::from_min_max(whole.min + vec2(NAMES, 0.0), whole.max - vec2(0.0, TIMES));
@@ -101,6 +103,12 @@ impl Timeline {
         response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, &name));
 
         let painter = ui.painter();
+        if self.end_s == 0.0 {
+            let text = "What was heard, and for how long, appears here";
+            let font = egui::TextStyle::Body.resolve(ui.style());
+            painter.text(whole.center(), Align2::CENTER_CENTER, text, font, palette.muted);
+            return;
+        }
         let font = theme::axis().resolve(ui.style());
         let name_at = |y: f32| pos2(plot.left() - theme::GAP, y);
         let band = |y: f32, height: f32, span: &Span| {
@@ -126,10 +134,11 @@ impl Timeline {
                 );
             }
         }
-        for gap in &self.gaps {
+        let open = is_away.then_some(self.end_s..end_s);
+        for gap in self.gaps.iter().chain(open.iter().filter(|open| open.start > 0.0)) {
             let (left, right) = (picture.x(gap.start), picture.x(gap.end));
             let rect = Rect::from_min_max(pos2(left, plot.top()), pos2(right.max(left + 2.0), plot.bottom()));
-            painter.rect_filled(rect, 0.0, palette.danger.gamma_multiply(0.35));
+            painter.rect_filled(rect, 0.0, palette.danger.gamma_multiply(0.45));
         }
         times(ui, &picture);
         let Some(at) = response.hover_pos() else { return };
@@ -160,7 +169,7 @@ impl Timeline {
 fn extend(spans: &mut Vec<Span>, start_s: f64, end_s: f64, confidence: f32) {
     match spans.last_mut() {
         Some(last) if start_s - last.end_s < 0.01 => {
-            (last.end_s, last.sum, last.count) = (end_s, last.sum + confidence, last.count + 1);
+            (last.end_s, last.sum, last.count) = (end_s.max(last.end_s), last.sum + confidence, last.count + 1);
         }
         _ => spans.push(Span { start_s, end_s, sum: confidence, count: 1 }),
     }
