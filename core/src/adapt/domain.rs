@@ -31,7 +31,7 @@ pub(super) fn train(
 ) -> Result<DomainWeights, AdaptError> {
     let device = Device::flex().autodiff();
     let mut classifier = DomainClassifier::from_weights(start, &device);
-    let mut optimiser = adam(0.0);
+    let mut optimiser = adam(settings.weight_decay);
     let (mut source, mut target) = (train.of(Domain::Source), train.of(Domain::Target));
     let half = (settings.batch / 2).min(source.len()).min(target.len()).max(1);
     let steps = source.len().max(target.len()).div_ceil(half);
@@ -194,7 +194,7 @@ mod tests {
     fn trained(apart: f32) -> (DomainWeights, MeterFigures) {
         let start = DomainWeights::untrained(4, 8, 1);
         let (train_part, valid) = (examples(apart, 400, 1), examples(apart, 200, 2));
-        let settings = DomainSettings { learning_rate: 1e-2, ..DomainSettings::default() };
+        let settings = DomainSettings { learning_rate: 1e-2, max_epochs: 60, ..DomainSettings::default() };
         let control = Control::new();
         let mut epochs = Vec::new();
         let mut told = |epoch| epochs.push(epoch);

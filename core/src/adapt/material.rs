@@ -390,7 +390,8 @@ fn figures(recordings: &[Recording], control: &Control) -> Result<(SideFigures, 
     let quantile = |of: usize| f64::from(tonality.get(tonality.len() / of).copied().unwrap_or(0.0));
     let figures = SideFigures {
         recordings: recordings.len(),
-        secs: recordings.iter().map(Recording::secs).sum(),
+        // Adding zero: an empty sum of f64 is minus zero, and would be shown so.
+        secs: recordings.iter().map(Recording::secs).sum::<f64>() + 0.0,
         audible_secs: audible as f64 / f64::from(SAMPLE_RATE_HZ),
         clipped_share: clipped as f64 / (audible as f64).max(1.0),
         tonality: quantile(2),

@@ -48,8 +48,10 @@ impl FromStr for Stages {
 pub struct DomainSettings {
     /// Hidden units of a classifier that is new (DANN's 100).
     pub hidden: usize,
-    /// Adam's.
+    /// AdamW's.
     pub learning_rate: f64,
+    /// AdamW's: a few minutes of sound are soon learnt by heart.
+    pub weight_decay: f64,
     /// Windows per step, half of each domain.
     pub batch: usize,
     /// Most passes over the larger domain.
@@ -60,7 +62,7 @@ pub struct DomainSettings {
 
 impl Default for DomainSettings {
     fn default() -> Self {
-        Self { hidden: 100, learning_rate: 1e-3, batch: 128, max_epochs: 60, patience: 8 }
+        Self { hidden: 100, learning_rate: 2e-4, weight_decay: 1e-2, batch: 128, max_epochs: 60, patience: 8 }
     }
 }
 

@@ -491,7 +491,8 @@ mod tests {
     #[test]
     fn stage_2_gives_a_meter_and_leaves_the_tagger() {
         let files = good();
-        let plan = files.plan(Stages::Dc);
+        let mut plan = files.plan(Stages::Dc);
+        (plan.settings.domain.max_epochs, plan.settings.domain.learning_rate) = (40, 3e-3);
         let mut epochs = 0;
         let adapted = run(&plan, &Control::new(), &mut |event| {
             epochs += u32::from(matches!(event, AdaptEvent::Domain(_)));
@@ -499,8 +500,10 @@ mod tests {
         let Adapted { model, report } = adapted.expect("done");
         assert!(epochs >= 1);
         assert_eq!(model.weights, plan.base.weights);
-        assert!(report.after.meter.expect("a meter").accuracy > 0.8, "hiss and notes");
-        assert_eq!((report.before.meter, report.after.clean.distance), (None, 0.0));
+        // A network with random weights hears some of the hiss.
+        let meter = report.after.meter.as_ref().expect("a meter");
+        assert!(meter.accuracy > 0.6 && meter.room > 0.8, "{meter:?}");
+        assert_eq!((&report.before.meter, report.after.clean.distance), (&None, 0.0));
         let read = Model::from_bytes(&model.to_bytes().expect("valid"), "test").expect("readable");
         assert!(NoiseMeter::of(&read).is_some());
         assert_eq!(read.metadata.name, "club");
