@@ -338,6 +338,17 @@ pub enum Adversary {
     Finetune,
 }
 
+/// What the label predictor of stage 3 begins with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Head {
+    /// The seed.
+    #[default]
+    New,
+    /// That of the tagger which the feature extractor is of: a trained tagger goes on learning.
+    Keep,
+}
+
 /// How the learning rate changes in the course of stage 3.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -369,6 +380,8 @@ pub struct DatConfig {
     pub lambda: f64,
     /// Further factor on it: DANN's schedule or 1.
     pub alpha: Alpha,
+    /// What the label predictor begins with.
+    pub label_predictor: Head,
     /// What becomes of the domain classifier.
     pub domain_classifier: Adversary,
     /// Its learning rate where it is fine-tuned; left out, it is that of the other networks. An adversary that learns
@@ -398,6 +411,7 @@ impl Default for DatConfig {
             ema_decay: 0.0,
             lambda: 0.05,
             alpha: Alpha::default(),
+            label_predictor: Head::default(),
             domain_classifier: Adversary::default(),
             domain_learning_rate: None,
             strategy: Strategy::None,
@@ -643,6 +657,11 @@ impl Config {
         within("dat.domain_learning_rate", dat.domain_learning_rate.unwrap_or(dat.learning_rate), 1e-9..=1.0)?;
         within("dat.ema_decay", dat.ema_decay, 0.0..=0.999_999)?;
         within("dat.lambda", dat.lambda, 0.0..=1e3)?;
+        if dat.label_predictor == Head::Keep && self.model.embedding == Embedding::Projector {
+            bail!(
+                "dat.label_predictor = \"keep\" goes on with a tagger, whose head is not one on a projection; use model.embedding = \"encoder\""
+            );
+        }
         within("dat.epochs_per_db", dat.epochs_per_db as f64, 1.0..=1e6)?;
         within("dat.validate_every_epochs", dat.validate_every_epochs as f64, 1.0..=1e6)?;
 

@@ -1,7 +1,7 @@
 //! One update of domain adversarial training (stage 3), and of its two references.
 
 use burn::{
-    module::{Module, ModuleVisitor, Param},
+    module::{Module, ModuleVisitor, Param, RunningState},
     optim::{GradientsAccumulator, GradientsParams},
     prelude::*,
 };
@@ -19,6 +19,10 @@ pub enum BatchStatistics {
     Joint,
     /// A forward pass per domain, source first: each domain has its own; the running ones follow both.
     PerDomain,
+    /// Those of the source batch for both domains, constants for the target; the running ones follow the source alone.
+    Source,
+    /// The running ones that the stage began with, for both domains and to its end. Scale and offset are trained.
+    Fixed,
 }
 
 /// The networks of stage 3.
@@ -49,6 +53,63 @@ impl DatNetworks {
             Some(projector) => projector.forward(embedding),
             None => embedding,
         }
+    }
+
+    /// What the heads read of the windows of both domains, source first.
+    ///
+    /// # Shapes
+    ///
+    /// - `source`: `[n, 59049]`, `target`: `[m, 59049]`; output: `[n + m, ..]` as of [`embed`](Self::embed)
+    fn embed_domains(&self, source: Tensor<2>, target: Option<Tensor<2>>, statistics: BatchStatistics) -> Tensor<2> {
+        let Some(target) = target else {
+            return if statistics == BatchStatistics::Fixed { self.fixed().embed(source) } else { self.embed(source) };
+        };
+        match statistics {
+            BatchStatistics::Joint => self.embed(Tensor::cat(vec![source, target], 0)),
+            BatchStatistics::PerDomain => Tensor::cat(vec![self.embed(source), self.embed(target)], 0),
+            BatchStatistics::Fixed => self.fixed().embed(Tensor::cat(vec![source, target], 0)),
+            BatchStatistics::Source => {
+                let (source, measured) = self.embed_and_measure(source);
+                Tensor::cat(vec![source, measured.fixed().embed(target)], 0)
+            }
+        }
+    }
+
+    /// The same parameters, the feature extractor's batch norm as in inference: by its running statistics, which stay.
+    fn fixed(&self) -> Self {
+        let mut fixed = self.clone();
+        for module in &mut fixed.feature_extractor.modules {
+            module.batch_norm.training = Param::from_bool(false);
+        }
+        fixed
+    }
+
+    /// Embeds a batch as [`embed`](Self::embed) does. Also gives networks with the same parameters whose running
+    /// statistics are this batch's.
+    fn embed_and_measure(&self, windows: Tensor<2>) -> (Tensor<2>, Self) {
+        let mut measured = self.clone();
+        for module in &mut measured.feature_extractor.modules {
+            let norm = &mut module.batch_norm;
+            // What a momentum of one keeps of the past is nothing. A clone would share its statistics with us.
+            norm.momentum = 1.0;
+            norm.running_mean = RunningState::new(norm.running_mean.value_sync());
+            norm.running_var = RunningState::new(norm.running_var.value_sync());
+        }
+        let embedding = measured.embed(windows);
+        for (own, measured) in self.feature_extractor.modules.iter().zip(&measured.feature_extractor.modules) {
+            let (own, measured) = (&own.batch_norm, &measured.batch_norm);
+            if !own.training.is_enabled() {
+                continue;
+            }
+            // The step that batch norm itself would have made.
+            let keep = 1.0 - own.momentum;
+            let follow = |running: &RunningState<Tensor<1>>, of_batch: &RunningState<Tensor<1>>| {
+                running.update(running.value_sync() * keep + of_batch.value_sync() * own.momentum);
+            };
+            follow(&own.running_mean, &measured.running_mean);
+            follow(&own.running_var, &measured.running_var);
+        }
+        (embedding, measured)
     }
 }
 
@@ -139,13 +200,7 @@ pub fn dat_gradients(
         Supervision::Adversarial(Adversarial { target, reversal }) => (Some(target), None, Some(reversal)),
     };
     let num_target = target.as_ref().map_or(0, |target| target.dims()[0]);
-    let embedding = match (target, statistics) {
-        (None, _) => networks.embed(source),
-        (Some(target), BatchStatistics::Joint) => networks.embed(Tensor::cat(vec![source, target], 0)),
-        (Some(target), BatchStatistics::PerDomain) => {
-            Tensor::cat(vec![networks.embed(source), networks.embed(target)], 0)
-        }
-    }; // [n + m, embedding_len]
+    let embedding = networks.embed_domains(source, target, statistics); // [n + m, embedding_len]
 
     // Label branch: the windows whose tags are known.
     let label_input = embedding.clone().detach().require_grad();
@@ -222,6 +277,8 @@ mod tests {
 
     const TAGS: usize = 3;
     const REVERSAL: f64 = 0.3;
+    const ALL_STATISTICS: [BatchStatistics; 4] =
+        [BatchStatistics::Joint, BatchStatistics::PerDomain, BatchStatistics::Source, BatchStatistics::Fixed];
 
     fn device() -> Device {
         Device::flex().autodiff()
@@ -277,15 +334,20 @@ mod tests {
 
     #[test]
     fn the_extractor_descends_the_label_loss_and_climbs_the_domain_loss() {
+        for statistics in [BatchStatistics::Joint, BatchStatistics::Source] {
+            both_branches_meet_at_the_embedding(statistics);
+        }
+    }
+
+    fn both_branches_meet_at_the_embedding(statistics: BatchStatistics) {
         let networks = networks(false);
         let (source, target, source_tags) = (windows(3, 0.1), windows(2, 0.9), tags(3));
-        let statistics = BatchStatistics::Joint;
         let supervision = adversarial(target.clone());
         let (found, health) = dat_gradients(&networks, source.clone(), source_tags.clone(), supervision, statistics);
 
         // Eqs. 3.3 and 3.4 in one graph each, without reversal: the sign is written out here.
         let losses = || {
-            let embedding = networks.embed(Tensor::cat(vec![source.clone(), target.clone()], 0));
+            let embedding = networks.embed_domains(source.clone(), Some(target.clone()), statistics);
             let classifier = networks.domain_classifier.as_ref().expect("a classifier");
             let domains = [vec![Domain::Source; 3], vec![Domain::Target; 2]].concat();
             let logits = networks.label_predictor.forward(embedding.clone().narrow(0, 0, 3));
@@ -371,10 +433,70 @@ mod tests {
         let label_loss = |target: Tensor<2>, statistics| {
             dat_gradients(&networks, source.clone(), source_tags.clone(), adversarial(target), statistics).1.label_loss
         };
-        for (statistics, meet) in [(BatchStatistics::Joint, true), (BatchStatistics::PerDomain, false)] {
+        for statistics in ALL_STATISTICS {
+            let meet = statistics == BatchStatistics::Joint;
             let (soft, loud) = (label_loss(windows(3, 0.1), statistics), label_loss(windows(3, 0.9), statistics));
             assert_eq!((soft - loud).abs() > 1e-6, meet, "{statistics:?}: {soft} {loud}");
         }
+    }
+
+    /// Every running mean and variance of the feature extractor.
+    fn running(networks: &DatNetworks) -> Vec<f32> {
+        let norms = networks.feature_extractor.modules.iter().map(|module| &module.batch_norm);
+        let states = norms.flat_map(|norm| [norm.running_mean.value_sync(), norm.running_var.value_sync()]);
+        states.flat_map(|state| state.into_data().iter::<f32>().collect::<Vec<_>>()).collect()
+    }
+
+    #[test]
+    fn without_the_adversary_proposed_is_the_baseline_bit_for_bit() {
+        let (source, target, source_tags) = (windows(4, 0.1), windows(3, 0.9), tags(4));
+        for statistics in [BatchStatistics::Source, BatchStatistics::Fixed] {
+            let step = |supervision| {
+                let networks = networks(false);
+                let update = dat_gradients(&networks, source.clone(), source_tags.clone(), supervision, statistics);
+                let modules = (0..11).flat_map(|index| of_module(&networks, &update.0, index));
+                let head = values(update.0.get::<2>(networks.label_predictor.output.weight.id).map(Tensor::unsqueeze));
+                (modules.chain(head).collect::<Vec<f32>>(), running(&networks), update.1.label_loss)
+            };
+            let proposed = |reversal| step(Supervision::Adversarial(Adversarial { target: target.clone(), reversal }));
+            let baseline = step(Supervision::Source);
+            assert!(proposed(0.0) == baseline, "{statistics:?}");
+            let learns = proposed(REVERSAL);
+            assert!(learns.0 != baseline.0 && learns.1 == baseline.1, "{statistics:?}");
+        }
+    }
+
+    #[test]
+    fn running_statistics_follow_whom_they_should() {
+        for (statistics, source_alone) in [
+            (BatchStatistics::Joint, false),
+            (BatchStatistics::PerDomain, false),
+            (BatchStatistics::Source, true),
+            (BatchStatistics::Fixed, true),
+        ] {
+            let (before, source, source_tags) = (running(&networks(false)), windows(3, 0.1), tags(3));
+            let after = |target: Tensor<2>| {
+                let networks = networks(false);
+                drop(dat_gradients(&networks, source.clone(), source_tags.clone(), adversarial(target), statistics));
+                running(&networks)
+            };
+            let (soft, loud) = (after(windows(3, 0.1)), after(windows(3, 0.9)));
+            assert_eq!(soft == loud, source_alone, "{statistics:?}");
+            assert_eq!(soft == before, statistics == BatchStatistics::Fixed, "{statistics:?}");
+        }
+    }
+
+    #[test]
+    fn the_target_is_normalised_as_the_source_is() {
+        let networks = networks(false);
+        let source = windows(3, 0.3);
+        let embed = |target: Tensor<2>| networks.embed_domains(source.clone(), Some(target), BatchStatistics::Source);
+        let both: Vec<f32> = embed(source.clone()).into_data().iter::<f32>().collect();
+        let (of_source, of_target) = both.split_at(both.len() / 2);
+        assert_close(of_target, of_source);
+        // A target by its own statistics would lose its loudness.
+        let louder: Vec<f32> = embed(source.clone() * 2.0).into_data().iter::<f32>().collect();
+        assert!(louder[both.len() / 2..].iter().sum::<f32>() > 1.2 * of_source.iter().sum::<f32>());
     }
 
     #[test]
@@ -395,7 +517,7 @@ mod tests {
 
     #[test]
     fn silence_gives_finite_gradients() {
-        for statistics in [BatchStatistics::Joint, BatchStatistics::PerDomain] {
+        for statistics in ALL_STATISTICS {
             let networks = networks(false);
             let target = adversarial(silence(2));
             let (gradients, health) = dat_gradients(&networks, silence(2), tags(2), target, statistics);

@@ -16,7 +16,9 @@ use earmark_train::dataset::Dataset;
 use earmark_train::doctor::{self, Role};
 use earmark_train::progress::Progress;
 use earmark_train::run::{RunFolder, Stage};
-use earmark_train::stages::networks::{blake3_of, load_domain_classifier, load_feature_extractor, load_projector};
+use earmark_train::stages::networks::{
+    blake3_of, load_domain_classifier, load_feature_extractor, load_label_predictor, load_projector,
+};
 use earmark_train::stages::validation::{self, Which};
 use earmark_train::stages::{Outcome, dat, dc, fe, supervised};
 use earmark_train::{rng, weights};
@@ -142,16 +144,22 @@ pub struct Start {
 impl Start {
     /// Reads what a new run starts from, so that a mistake is known before anything else is done. Gives the networks'
     /// hashes by their names.
-    fn check(&self, stage: Stage, config: &Config) -> Result<BTreeMap<String, String>> {
+    fn check(&self, stage: Stage, config: &Config, tags: &[String]) -> Result<BTreeMap<String, String>> {
         let mut found = BTreeMap::new();
         if !matches!(stage, Stage::Dc | Stage::Dat) {
             return Ok(found);
         }
         let device = Device::flex();
         let needs = || format!("stage {stage} needs a trained feature extractor: --fe RUN or --fe MODEL");
-        let extractor = load_feature_extractor(self.fe.as_deref().with_context(needs)?, config, &device)?;
+        let start = self.fe.as_deref().with_context(needs)?;
+        let extractor = load_feature_extractor(start, config, &device)?;
         found.insert("feature_extractor".to_owned(), blake3_of(&extractor));
-        if let Some(projector) = load_projector(self.fe.as_deref().with_context(needs)?, config, &device)? {
+        if stage == Stage::Dat
+            && let Some(kept) = load_label_predictor(start, config, tags, &device)?
+        {
+            found.insert("label_predictor".to_owned(), blake3_of(&kept));
+        }
+        if let Some(projector) = load_projector(start, config, &device)? {
             found.insert("projector".to_owned(), blake3_of(&projector));
         }
         if stage == Stage::Dat && config.dat.method == Method::Proposed {
@@ -168,9 +176,13 @@ pub fn train_stage(job: Job<'_>, args: &TrainArgs, stop: &AtomicBool) -> Result<
     let Job { stage, config, out, start, resume } = job;
     let progress = progress(args.no_progress);
     let data = args.data.as_deref().ok_or_else(|| Failure::usage("--data is required"))?;
-    let started_from = if resume { BTreeMap::new() } else { start.check(stage, &config).map_err(Failure::Usage)? };
-
     let (dataset, cache) = (Dataset::open(data, &config)?, args.cache.open()?);
+    let started_from = if resume {
+        BTreeMap::new()
+    } else {
+        start.check(stage, &config, &dataset.annotations().tags).map_err(Failure::Usage)?
+    };
+
     let (device, device_name) = open_device(args.device, &config, dataset.num_tags())?;
     for broken in doctor::admit(Role::Data, dataset.annotations(), cache.as_ref(), args.allow_broken)? {
         eprintln!("warning: training on broken data: {broken}");

@@ -20,7 +20,9 @@ use earmark_core::weights::{Architecture, Weights};
 use serde_json::json;
 
 use super::clock::Clock;
-use super::networks::{load_domain_classifier, load_feature_extractor, load_projector, tagger_weights, untrained_dat};
+use super::networks::{
+    load_domain_classifier, load_feature_extractor, load_label_predictor, load_projector, tagger_weights, untrained_dat,
+};
 use super::validation::{Course, Validation, measure, validate_weights};
 use super::{
     NETWORK_FILE, OPTIMISER_FILE, Outcome, adam, learning_rate, network_from_bytes, network_to_bytes,
@@ -45,7 +47,7 @@ const COLLAPSED: f64 = 1e-6;
 /// Where the networks come from.
 #[derive(Clone, Debug)]
 pub struct Start {
-    /// See [`load_feature_extractor`].
+    /// See [`load_feature_extractor`] and [`load_label_predictor`].
     pub feature_extractor: PathBuf,
     /// See [`load_domain_classifier`]; the proposed method needs it.
     pub domain_classifier: Option<PathBuf>,
@@ -82,6 +84,10 @@ pub fn train(
     } else {
         networks.feature_extractor = load_feature_extractor(&start.feature_extractor, config, &device)?;
         networks.projector = load_projector(&start.feature_extractor, config, &device)?;
+        let tags = &data.supervised.tags;
+        if let Some(kept) = load_label_predictor(&start.feature_extractor, config, tags, &device)? {
+            networks.label_predictor = kept;
+        }
         if let Some(classifier) = &mut networks.domain_classifier {
             let needed = "the proposed method needs a trained domain classifier; train one with --stage dc";
             let path = start.domain_classifier.as_deref().context(needed)?;

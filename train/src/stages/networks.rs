@@ -14,15 +14,15 @@ use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
 use earmark_core::adapt::DatNetworks;
 use earmark_core::model::{
-    DomainClassifier, DomainClassifierConfig, LabelPredictorConfig, Projector, ProjectorConfig, SampleCnn,
-    SampleCnnConfig, Tagger,
+    DomainClassifier, DomainClassifierConfig, LabelPredictor, LabelPredictorConfig, Projector, ProjectorConfig,
+    SampleCnn, SampleCnnConfig, Tagger,
 };
 use earmark_core::model_file::Model;
 use earmark_core::weights::{Architecture, LinearWeights, Weights};
 
 use super::validation::{self, Which};
 use super::{NETWORK_FILE, network_from_bytes};
-use crate::config::{Config, Embedding, Method};
+use crate::config::{Config, Embedding, Head, Method};
 use crate::run::{RunFolder, Stage};
 use crate::{rng, weights};
 
@@ -110,6 +110,53 @@ pub fn load_feature_extractor(path: &Path, config: &Config, device: &Device) -> 
             Tagger::from_weights(&found.architecture, &found.weights, device).feature_extractor
         }
     })
+}
+
+/// The label predictor of a trained tagger, where `config` says that it goes on learning: of a run that trains one (its
+/// best weights), or of a model file.
+///
+/// # Errors
+/// If there is none, or it predicts other tags or has another shape than `config` asks for.
+pub fn load_label_predictor(
+    path: &Path,
+    config: &Config,
+    tags: &[String],
+    device: &Device,
+) -> Result<Option<LabelPredictor>> {
+    if config.dat.label_predictor == Head::New {
+        return Ok(None);
+    }
+    let (architecture, weights, found) = if path.is_file() {
+        let Model { metadata, weights } = Model::load(path)?;
+        (metadata.architecture, weights, metadata.tags)
+    } else {
+        let run = RunFolder::open(path)?;
+        let stage = run.stage()?;
+        if !matches!(stage, Stage::Dat | Stage::Supervised) {
+            bail!(
+                "{}: a run of stage {stage}, which has no label predictor to keep; use dat.label_predictor = \"new\"",
+                path.display()
+            );
+        }
+        let best = validation::validated(&run, Which::Best)?;
+        (best.architecture, best.weights, run.identity()?.tags)
+    };
+    if found != tags {
+        bail!(
+            "{}: its label predictor knows other tags than the data; use dat.label_predictor = \"new\"",
+            path.display()
+        );
+    }
+    let wanted = config.architecture(tags.len());
+    if architecture.head_shapes() != wanted.head_shapes() {
+        bail!(
+            "{}: a head of layers {:?}, the configuration asks for {:?}; use the same [model] in both",
+            path.display(),
+            architecture.head_shapes(),
+            wanted.head_shapes()
+        );
+    }
+    Ok(Some(Tagger::from_weights(&architecture, &weights, device).label_predictor))
 }
 
 /// The networks of stage 2; the feature extractor is kept with the classifier that was trained on it.
