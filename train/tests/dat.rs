@@ -266,6 +266,30 @@ fn proposed_never_reads_a_label_of_the_noisy_domain() {
 }
 
 #[test]
+fn without_lambda_proposed_learns_what_the_baseline_learns() {
+    let fixture = Fixture::new();
+    fixture.train(Stage::Fe, "fe", &["fe.epochs=1"], false);
+    fixture.train(Stage::Dc, "dc", &["dc.epochs=1"], false);
+    for statistics in ["source", "fixed", "joint"] {
+        let run = |method: &str, lambda: &str| {
+            let statistics_key = format!("dat.batch_statistics={statistics}");
+            let (method_key, lambda_key) = (format!("dat.method={method}"), format!("dat.lambda={lambda}"));
+            let overrides = [&statistics_key, &method_key, &lambda_key, "dat.domain_classifier=finetune"];
+            steps(
+                &fixture.train(Stage::Dat, &format!("{statistics}-{method}-{lambda}"), &overrides, false),
+                "label_loss",
+            )
+        };
+        let (baseline, without, with) = (run("baseline", "0"), run("proposed", "0"), run("proposed", "0.5"));
+        let distance = |losses: &[f64]| {
+            losses.iter().zip(&baseline).fold(0.0_f64, |most, (loss, baseline)| most.max((loss - baseline).abs()))
+        };
+        assert_eq!(distance(&without) < 1e-3, statistics != "joint", "{statistics}: {}", distance(&without));
+        assert!(distance(&with) > 1e-3, "{statistics}: {}", distance(&with));
+    }
+}
+
+#[test]
 fn one_command_trains_all_stages_to_a_model_file() {
     let fixture = Fixture::new();
     std::fs::write(fixture.at("config.toml"), CONFIG).expect("written");
@@ -297,7 +321,29 @@ fn one_command_trains_all_stages_to_a_model_file() {
         ["--stage", "dat", "--fe", "model.safetensors", "--set", "dat.method=supervised", "--set", "dat.epochs=1"];
     let (code, text) = command(&[&again[..], &all[2..6], &["--out", "again", "--no-progress"]].concat());
     assert_eq!(code, Some(0), "{text}");
+
+    // With the head of that file a tagger goes on where it was.
+    let first_loss = |run: &str| steps(&RunFolder::open(&fixture.at(run)).expect("a run"), "label_loss")[0];
+    let keep = ["--set", "dat.label_predictor=keep", "--out", "kept", "--no-progress"];
+    let (code, text) = command(&[&again[..], &all[2..6], &keep].concat());
+    assert_eq!(code, Some(0), "{text}");
+    assert!(first_loss("kept") < first_loss("again"), "{} {}", first_loss("kept"), first_loss("again"));
+    let begun = RunFolder::open(&fixture.at("kept")).and_then(|run| run.identity()).expect("a run").started_from;
+    assert!(begun.contains_key("label_predictor"), "{begun:?}");
+
     for (arguments, rule) in [
+        (
+            vec!["--stage", "dat", "--fe", "run/seed-3/fe", "--set", "dat.label_predictor=keep"],
+            "no label predictor to keep",
+        ),
+        (
+            vec!["--stage", "dat", "--fe", "model.safetensors", "--set", "dat.label_predictor=keep"]
+                .into_iter()
+                .chain(["--set", "model.head_hidden=9"])
+                .collect(),
+            "a head of layers",
+        ),
+        (vec!["--stage", "fe", "--set", "dat.label_predictor=keep", "--set", "model.embedding=projector"], "encoder"),
         (vec!["--stage", "dc"], "--fe RUN"),
         (vec!["--stage", "dat", "--fe", "run/seed-3/fe"], "--stage dc"),
         (vec!["--stage", "dat", "--fe", "run/seed-3/fe", "--dc", "run/seed-3/fe"], "not of stage dc"),

@@ -1,7 +1,7 @@
 //! One update of domain adversarial training (stage 3), and of its two references.
 
 use burn::{
-    module::{Module, ModuleVisitor, Param, RunningState},
+    module::{Module, ModuleVisitor, Param},
     optim::{GradientsAccumulator, GradientsParams},
     prelude::*,
 };
@@ -19,7 +19,7 @@ pub enum BatchStatistics {
     Joint,
     /// A forward pass per domain, source first: each domain has its own; the running ones follow both.
     PerDomain,
-    /// Those of the source batch for both domains, constants for the target; the running ones follow the source alone.
+    /// Those of the source for both domains; the running ones follow them.
     Source,
     /// The running ones that the stage began with, for both domains and to its end. Scale and offset are trained.
     Fixed,
@@ -48,7 +48,13 @@ impl DatNetworks {
     /// - `windows`: `[batch, 59049]`
     /// - output: `[batch, embedding_len]`, or `[batch, projection_len]` with a projector
     pub fn embed(&self, windows: Tensor<2>) -> Tensor<2> {
-        let embedding = self.feature_extractor.forward(windows);
+        let [batch, _] = windows.dims();
+        self.embed_measuring(windows, batch)
+    }
+
+    /// As [`embed`](Self::embed), with batch norm as in [`SampleCnn::forward_measuring`].
+    fn embed_measuring(&self, windows: Tensor<2>, measured: usize) -> Tensor<2> {
+        let embedding = self.feature_extractor.forward_measuring(windows, measured);
         match &self.projector {
             Some(projector) => projector.forward(embedding),
             None => embedding,
@@ -69,8 +75,8 @@ impl DatNetworks {
             BatchStatistics::PerDomain => Tensor::cat(vec![self.embed(source), self.embed(target)], 0),
             BatchStatistics::Fixed => self.fixed().embed(Tensor::cat(vec![source, target], 0)),
             BatchStatistics::Source => {
-                let (source, measured) = self.embed_and_measure(source);
-                Tensor::cat(vec![source, measured.fixed().embed(target)], 0)
+                let [measured, _] = source.dims();
+                self.embed_measuring(Tensor::cat(vec![source, target], 0), measured)
             }
         }
     }
@@ -82,34 +88,6 @@ impl DatNetworks {
             module.batch_norm.training = Param::from_bool(false);
         }
         fixed
-    }
-
-    /// Embeds a batch as [`embed`](Self::embed) does. Also gives networks with the same parameters whose running
-    /// statistics are this batch's.
-    fn embed_and_measure(&self, windows: Tensor<2>) -> (Tensor<2>, Self) {
-        let mut measured = self.clone();
-        for module in &mut measured.feature_extractor.modules {
-            let norm = &mut module.batch_norm;
-            // What a momentum of one keeps of the past is nothing. A clone would share its statistics with us.
-            norm.momentum = 1.0;
-            norm.running_mean = RunningState::new(norm.running_mean.value_sync());
-            norm.running_var = RunningState::new(norm.running_var.value_sync());
-        }
-        let embedding = measured.embed(windows);
-        for (own, measured) in self.feature_extractor.modules.iter().zip(&measured.feature_extractor.modules) {
-            let (own, measured) = (&own.batch_norm, &measured.batch_norm);
-            if !own.training.is_enabled() {
-                continue;
-            }
-            // The step that batch norm itself would have made.
-            let keep = 1.0 - own.momentum;
-            let follow = |running: &RunningState<Tensor<1>>, of_batch: &RunningState<Tensor<1>>| {
-                running.update(running.value_sync() * keep + of_batch.value_sync() * own.momentum);
-            };
-            follow(&own.running_mean, &measured.running_mean);
-            follow(&own.running_var, &measured.running_var);
-        }
-        (embedding, measured)
     }
 }
 
@@ -448,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_adversary_proposed_is_the_baseline_bit_for_bit() {
+    fn without_the_adversary_proposed_is_the_baseline() {
         let (source, target, source_tags) = (windows(4, 0.1), windows(3, 0.9), tags(4));
         for statistics in [BatchStatistics::Source, BatchStatistics::Fixed] {
             let step = |supervision| {
@@ -460,9 +438,15 @@ mod tests {
             };
             let proposed = |reversal| step(Supervision::Adversarial(Adversarial { target: target.clone(), reversal }));
             let baseline = step(Supervision::Source);
-            assert!(proposed(0.0) == baseline, "{statistics:?}");
+            // A batch of another size is summed in another order.
+            let without = proposed(0.0);
+            assert_close(&without.0, &baseline.0);
+            assert_close(&without.1, &baseline.1);
+            assert!((without.2 - baseline.2).abs() < 1e-6, "{statistics:?}");
             let learns = proposed(REVERSAL);
-            assert!(learns.0 != baseline.0 && learns.1 == baseline.1, "{statistics:?}");
+            assert_close(&learns.1, &without.1);
+            let moved = learns.0.iter().zip(&without.0).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+            assert!(moved > 1e-2 * without.0.iter().fold(0.0_f32, |most, value| most.max(value.abs())), "{moved}");
         }
     }
 

@@ -18,8 +18,8 @@
 //! The thesis does not say over which domain the feature extractor's batch norm takes its statistics;
 //! [`BatchStatistics`] names the readings. By default one forward pass holds both domains, and a batch is normalised by
 //! what the running statistics estimate. But then the noisy domain is heard where nothing is learnt from it: with a
-//! lambda of 0, `proposed` is not `baseline`. By the statistics of the source it is, to the bit, and the target meets
-//! the very function that it will meet in inference; so it is with statistics that stay as stage 1 left them. A pass per
+//! lambda of 0, `proposed` is not `baseline`. By the statistics of the source it is, and the target meets the function
+//! that it will meet in inference; so it is with statistics that stay as stage 1 left them. A pass per
 //! domain (DANN's reference code) hides from both heads every difference between the domains that is a shift or a scale
 //! of a channel, but inference, which does not know the domain, then uses statistics that no batch was trained with.
 

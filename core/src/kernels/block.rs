@@ -11,6 +11,9 @@
 //! Kept between the two: `y`, the convolution's output without its bias, and the statistics. Batch norm's output, the
 //! pooling's choice and `dy` are computed again where they are needed, in the cache.
 //!
+//! In training the first samples of a batch may be the ones that are measured, to normalise all of them: every sample then
+//! has a part in the gradient of the statistics, which goes to those alone.
+//!
 //! In training a bias before batch norm cancels: it moves the running mean and nothing else, and its gradient is zero.
 
 use std::ops::Range;
@@ -49,7 +52,7 @@ impl Input<'_> {
     }
 }
 
-/// Statistics of the convolution's output (without its bias) over a batch.
+/// Statistics of the convolution's output (without its bias) over the samples that batch norm measures.
 #[derive(Clone, Debug)]
 pub struct Statistics {
     /// Per channel.
@@ -168,7 +171,7 @@ impl Moments {
     }
 
     fn add_tile(&mut self, shape: &BlockShape, rows: Range<usize>, y: &[f32]) {
-        let count = rows.clone().filter(|&row| shape.is_position(row)).count();
+        let count = rows.clone().filter(|&row| shape.is_measured(row)).count();
         if count == 0 {
             return;
         }
@@ -277,6 +280,7 @@ pub fn backward(args: &Backward<'_>) -> Gradients {
     let correction = NormGradient {
         mean: sums.iter().map(|sum| (sum / positions) as f32).collect(),
         slope: weighted.iter().zip(inverse_std()).map(|(sum, s)| (sum * s * s / positions) as f32).collect(),
+        none: vec![0.0; channels_out],
     };
     let gamma = weighted.iter().zip(inverse_std()).map(|(sum, s)| (sum * s) as f32).collect();
     let bias = sums.iter().zip(&norm.scale).map(|(sum, &s)| if training { 0.0 } else { *sum as f32 * s }).collect();

@@ -48,6 +48,8 @@ pub struct ModuleTensors<B: BurnBackend> {
 pub struct BlockOptions {
     /// Samples in the batch.
     pub batch: usize,
+    /// The first so many of them are what batch norm measures where it uses the batch's statistics.
+    pub measured: usize,
     /// Whether a max-pool 3 follows.
     pub pool: bool,
     /// Whether batch norm uses the batch's statistics.
@@ -251,7 +253,8 @@ impl StemSaved {
         let samples_per_window = windows.layout().shape()[1];
         let shape = block_shape(&second.weight, samples_per_window / 3, options);
         let (first, second) = (ModuleValues::new(first), ModuleValues::new(second));
-        let moments = first_training.then(|| SampleMoments::measure(slice(&windows), samples_per_window));
+        let measured = &slice(&windows)[..options.measured * samples_per_window];
+        let moments = first_training.then(|| SampleMoments::measure(measured, samples_per_window));
         let statistics = moments.map(|moments| moments.statistics(slice(&first.weight)));
         let (first_norm, [mean1, variance1]) = first.norm(statistics.as_ref(), options.epsilon);
         let stem = Stem::new(slice(&windows), samples_per_window, slice(&first.weight), &first_norm, moments.as_ref());
@@ -339,6 +342,7 @@ fn block_shape(weight: &FlexTensor, len: usize, options: BlockOptions) -> BlockS
     let weight = weight.layout().shape();
     BlockShape {
         batch: options.batch,
+        measured: options.measured,
         len,
         channels_in: weight[1],
         channels_out: weight[0],

@@ -36,7 +36,7 @@ pub fn measure_modules(architecture: &Architecture, batch: usize, repeats: usize
         let pool = index < NUM_MODULES - 1;
         // The first module divides the length by three, each pool that lies before this one does again.
         let len = WINDOW_SAMPLES / 3_usize.pow(index as u32);
-        let shape = BlockShape { batch, len, channels_in, channels_out, kernel, pool };
+        let shape = BlockShape { batch, measured: batch, len, channels_in, channels_out, kernel, pool };
         let [forward, weight_gradient, backward] = time(&shape, repeats);
         let times = [forward, weight_gradient, backward - weight_gradient];
         let gflop = 2e-9 * (shape.positions() * kernel * channels_in * channels_out) as f64;

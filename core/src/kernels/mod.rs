@@ -15,6 +15,7 @@
 //! - a module is one operation ([`block`]): batch norm, ReLU and pooling run over tiles that lie in the cache, and only
 //!   the convolution's output is kept for the backward pass;
 //! - module 1 is computed again wherever it is needed ([`stem`]);
+//! - batch norm can take its statistics over the first windows of a batch, to normalise all of them;
 //! - results do not depend on the number of threads, and two runs are equal bit for bit.
 //!
 //! Where a maximum is attained twice in a pooling window, the first position gets the gradient, as in PyTorch.
@@ -55,7 +56,7 @@ pub fn supports(device: &Device) -> bool {
     matches!(device.clone().without_autodiff().as_dispatch(), DispatchDevice::Flex(_))
 }
 
-/// SampleCNN on the kernels.
+/// SampleCNN on the kernels. Where batch norm trains, its statistics are those of the first `measured` windows.
 ///
 /// # Shapes
 ///
@@ -66,7 +67,7 @@ pub fn supports(device: &Device) -> bool {
 ///
 /// If the device has no kernels ([`supports`]), a window has another length, or tensors are not `f32`; in the backward
 /// pass if `windows` requires a gradient.
-pub fn sample_cnn(network: &SampleCnn, windows: Tensor<2>) -> Tensor<2> {
+pub fn sample_cnn(network: &SampleCnn, windows: Tensor<2>, measured: usize) -> Tensor<2> {
     let [batch, samples] = windows.dims();
     assert_eq!(samples, WINDOW_SAMPLES, "SampleCNN takes windows of {WINDOW_SAMPLES} samples");
     assert_eq!(windows.dtype(), DType::F32, "the training kernels compute in f32");
@@ -74,6 +75,7 @@ pub fn sample_cnn(network: &SampleCnn, windows: Tensor<2>) -> Tensor<2> {
     let device = windows.device();
     let options = |module: &ConvModule, pool| BlockOptions {
         batch,
+        measured,
         pool,
         training: trains(module, &device),
         epsilon: module.batch_norm.epsilon,

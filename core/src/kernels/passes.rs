@@ -21,13 +21,15 @@ pub struct Norm {
 }
 
 /// What batch norm subtracts from the gradient in training: with `c = y - mean`, `dy = scale * (dz - mean_gradient - c *
-/// slope)`. Both are zero with running statistics.
+/// slope)`. Both are zero with running statistics, and for samples that are not measured.
 #[derive(Clone, Debug)]
 pub struct NormGradient {
     /// Mean of the gradient over the batch.
     pub mean: Vec<f32>,
     /// `inverse_std^2` times the mean of gradient times `c`.
     pub slope: Vec<f32>,
+    /// Zeros: either of the two for samples that are not measured.
+    pub none: Vec<f32>,
 }
 
 /// Defines a function that is compiled for AVX-512, for AVX2 and for the baseline, and picks at run time.
@@ -71,7 +73,7 @@ macro_rules! vectorised {
 }
 
 vectorised! {
-    /// Mean and sum of squared deviations per channel over the positions of a tile. Returns nothing of the zero rows.
+    /// Mean and sum of squared deviations per channel over the measured positions of a tile.
     ///
     /// # Shapes
     ///
@@ -80,7 +82,7 @@ vectorised! {
         shape: &BlockShape, first_row: usize, y: &[f32], count: usize, mean: &mut [f32], deviation: &mut [f32],
     ) {
         let rows = || {
-            let positions = (first_row..).map(|row| shape.is_position(row));
+            let positions = (first_row..).map(|row| shape.is_measured(row));
             y.chunks_exact(shape.channels_out).zip(positions).filter_map(|(row, keep)| keep.then_some(row))
         };
         mean.fill(0.0);
@@ -207,9 +209,12 @@ vectorised! {
     ) {
         let channels = shape.channels_out;
         let (mean, scale, offset) = (&norm.mean[..channels], &norm.scale[..channels], &norm.offset[..channels]);
-        let (mean_gradient, slope) = (&correction.mean[..channels], &correction.slope[..channels]);
         let rows = shape.conv_rows_of(slots);
         for (slot, gradient) in slots.clone().zip(gradient.chunks_exact(channels)) {
+            let (mean_gradient, slope) = match shape.is_measured_slot(slot) {
+                true => (&correction.mean[..channels], &correction.slope[..channels]),
+                false => (&correction.none[..channels], &correction.none[..channels]),
+            };
             let start = shape.first_conv_row(slot) - rows.start;
             let end = shape.first_conv_row(slot + 1) - rows.start;
             let (y, out) = (&y[start * channels..end * channels], &mut out[start * channels..end * channels]);

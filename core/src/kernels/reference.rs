@@ -13,7 +13,7 @@ pub struct Module {
     pub gamma: Vec<f64>,
     /// `[out]`.
     pub beta: Vec<f64>,
-    /// Mean and variance, `[out]` each; `None` to use the batch's.
+    /// Mean and variance, `[out]` each; `None` to use those of the batch's measured samples.
     pub running: Option<(Vec<f64>, Vec<f64>)>,
 }
 
@@ -70,14 +70,15 @@ impl Module {
             }
             sum
         };
-        let count = (batch * len) as f64;
+        let count = shape.positions() as f64;
         for o in 0..channels_out {
             let mut values: Vec<f64> = (0..batch * len).map(|row| y(row / len, row % len, o)).collect();
             let (mean, variance) = match &self.running {
                 Some((mean, variance)) => (mean[o], variance[o]),
                 None => {
-                    let mean = values.iter().sum::<f64>() / count;
-                    (mean, values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count)
+                    let measured = &values[..shape.positions()];
+                    let mean = measured.iter().sum::<f64>() / count;
+                    (mean, measured.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count)
                 }
             };
             for value in &mut values {

@@ -23,6 +23,8 @@ const MAX_GROUPS: usize = 32;
 pub struct BlockShape {
     /// Samples in the batch.
     pub batch: usize,
+    /// The first so many of them are what batch norm measures in training, to normalise all of them.
+    pub measured: usize,
     /// Positions of a sample before pooling.
     pub len: usize,
     /// Channels before the convolution.
@@ -53,7 +55,7 @@ impl BlockShape {
 
     /// Values per channel that batch norm averages over.
     pub fn positions(&self) -> usize {
-        self.batch * self.len
+        self.measured * self.len
     }
 
     /// Numbers in the input buffer.
@@ -96,6 +98,16 @@ impl BlockShape {
     /// Whether a row of the convolution is a position of a sample.
     pub fn is_position(&self, conv_row: usize) -> bool {
         conv_row % (self.len + 1) < self.len
+    }
+
+    /// Whether a row of the convolution is a position of a sample that batch norm measures.
+    pub fn is_measured(&self, conv_row: usize) -> bool {
+        self.is_position(conv_row) && conv_row < self.measured * (self.len + 1)
+    }
+
+    /// Whether the sample of a slot is one that batch norm measures.
+    pub fn is_measured_slot(&self, slot: usize) -> bool {
+        slot < self.measured * (self.len_out() + 1)
     }
 
     /// The slots in groups that may run in parallel. Depends on the shape alone.

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! and so do its gradients from `S = sum d` and `P = sum d (u - m)`, `d` being the gradient behind ReLU and `s` the
-//! inverse standard deviation:
+//! inverse standard deviation (`m` and `C` may be those of a part of the windows, as the sums are over all of them):
 //!
 //! ```text
 //! d beta = S      d gamma = s w P      d w = gamma s (P - s C w^T d gamma)      d b = 0

@@ -198,6 +198,7 @@ fn check_module(
 fn gradients_are_slopes_on_shapes_chosen_for_their_edges() {
     let shape = |batch, len, channels_in, channels_out, kernel, pool| BlockShape {
         batch,
+        measured: batch,
         len,
         channels_in,
         channels_out,
@@ -219,6 +220,9 @@ fn gradients_are_slopes_on_shapes_chosen_for_their_edges() {
         for training in [true, false] {
             check_block(shape, training, seed as u64);
         }
+        for measured in [1, shape.batch / 2, shape.batch - 1].into_iter().filter(|&measured| measured > 0) {
+            check_block(BlockShape { measured, ..shape }, true, seed as u64);
+        }
     }
 }
 
@@ -226,11 +230,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn gradients_are_slopes_on_any_shape(
-        batch in 1..5usize, len in 3..60usize, channels_in in 1..20usize, channels_out in 1..20usize,
+        batch in 1..5usize, unmeasured in 0..4usize, len in 3..60usize, channels_in in 1..20usize, channels_out in 1..20usize,
         wide in any::<bool>(), pool in any::<bool>(), training in any::<bool>(), seed in any::<u64>(),
     ) {
         let kernel = if wide { 3 } else { 1 };
-        let shape = BlockShape { batch, len, channels_in, channels_out, kernel, pool };
+        let measured = batch.saturating_sub(unmeasured).max(1);
+        let shape = BlockShape { batch, measured, len, channels_in, channels_out, kernel, pool };
         let (module, x, _) = block_case(&shape, training, seed);
         prop_assume!(!module.is_near_kink(&shape, &x, 1e-5));
         check_block(shape, training, seed);
@@ -256,7 +261,8 @@ fn check_stem(shape: BlockShape, training: bool, seed: u64) {
 
     let samples = to_f32(&windows);
     let (first_weight, weight) = (to_f32(&first.weight), to_f32(&second.weight));
-    let moments = training.then(|| SampleMoments::measure(&samples, samples_per_window));
+    let measured = &samples[..shape.measured * samples_per_window];
+    let moments = training.then(|| SampleMoments::measure(measured, samples_per_window));
     let statistics = moments.map(|moments| moments.statistics(&first_weight));
     let first_norm = norm(&first, statistics.as_ref());
     let stem = Stem::new(&samples, samples_per_window, &first_weight, &first_norm, moments.as_ref());
@@ -290,11 +296,13 @@ fn check_stem(shape: BlockShape, training: bool, seed: u64) {
 
 #[test]
 fn the_stems_gradients_are_slopes() {
-    let shapes = [(1, 3, 1, 1), (2, 7, 3, 5), (1, 400, 4, 3), (3, 100, 17, 2), (200, 3, 2, 3)];
+    let shapes = [(1_usize, 3, 1, 1), (2, 7, 3, 5), (1, 400, 4, 3), (3, 100, 17, 2), (200, 3, 2, 3)];
     for (seed, (batch, len, channels_in, channels_out)) in shapes.into_iter().enumerate() {
         for training in [true, false] {
-            let shape = BlockShape { batch, len, channels_in, channels_out, kernel: 3, pool: true };
-            check_stem(shape, training, seed as u64);
+            for measured in [batch, batch.div_ceil(2)] {
+                let shape = BlockShape { batch, measured, len, channels_in, channels_out, kernel: 3, pool: true };
+                check_stem(shape, training, seed as u64);
+            }
         }
     }
 }
@@ -312,8 +320,16 @@ fn loss(logits: Tensor<2>, targets: &Tensor<2>) -> Tensor<1> {
 }
 
 fn logits(tagger: &Tagger, windows: Tensor<2>, plain: bool) -> Tensor<2> {
+    let [batch, _] = windows.dims();
+    logits_measuring(tagger, windows, batch, plain)
+}
+
+fn logits_measuring(tagger: &Tagger, windows: Tensor<2>, measured: usize, plain: bool) -> Tensor<2> {
     let cnn = &tagger.feature_extractor;
-    let embedding = if plain { cnn.forward_plain(windows) } else { super::sample_cnn(cnn, windows) };
+    let embedding = match plain {
+        true => cnn.forward_plain_measuring(windows, measured),
+        false => super::sample_cnn(cnn, windows, measured),
+    };
     tagger.label_predictor.forward(embedding)
 }
 
@@ -358,8 +374,13 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 type NamedGradients = Vec<(String, Vec<f32>)>;
 
 /// Logits, running statistics and the gradient of each convolution module's weight, gamma and beta and of the head.
-fn forward_and_backward(tagger: &Tagger, windows: &Tensor<2>, plain: bool) -> (Vec<f32>, Weights, NamedGradients) {
-    let logits = logits(tagger, windows.clone(), plain);
+fn forward_and_backward(
+    tagger: &Tagger,
+    windows: &Tensor<2>,
+    measured: usize,
+    plain: bool,
+) -> (Vec<f32>, Weights, NamedGradients) {
+    let logits = logits_measuring(tagger, windows.clone(), measured, plain);
     let targets = random_targets(windows.dims()[0], logits.dims()[1], &windows.device());
     let grads = loss(logits.clone(), &targets).backward();
     let mut all = Vec::new();
@@ -373,13 +394,13 @@ fn forward_and_backward(tagger: &Tagger, windows: &Tensor<2>, plain: bool) -> (V
     (values(logits), tagger.to_weights(), all)
 }
 
-fn compare_with_plain(architecture: &Architecture, batch: usize, seed: u64) {
+fn compare_with_plain(architecture: &Architecture, batch: usize, measured: usize, seed: u64) {
     let device = Device::flex().autodiff();
     let weights = random_weights(architecture, seed);
     let windows = random_windows(batch, seed, &device);
     let new = || tagger(architecture, &weights, &device);
-    let (expected, expected_weights, expected_gradients) = forward_and_backward(&new(), &windows, true);
-    let (got, got_weights, got_gradients) = forward_and_backward(&new(), &windows, false);
+    let (expected, expected_weights, expected_gradients) = forward_and_backward(&new(), &windows, measured, true);
+    let (got, got_weights, got_gradients) = forward_and_backward(&new(), &windows, measured, false);
     let distance = relative_distance(&got, &expected);
     assert!(distance < 1e-3, "logits of {architecture:?}, batch {batch}: {distance}");
     for (index, (got, expected)) in got_weights.convs.iter().zip(&expected_weights.convs).enumerate() {
@@ -405,13 +426,15 @@ fn compare_with_plain(architecture: &Architecture, batch: usize, seed: u64) {
 #[test]
 fn narrow_networks_equal_the_plain_modules() {
     for (seed, last_kernel) in [1, 3].into_iter().enumerate() {
-        compare_with_plain(&Architecture::scaled(0.0625, last_kernel, None, 5), 5, seed as u64);
+        for measured in [5, 3] {
+            compare_with_plain(&Architecture::scaled(0.0625, last_kernel, None, 5), 5, measured, seed as u64);
+        }
     }
 }
 
 #[test]
 fn the_real_layer_shapes_equal_the_plain_modules() {
-    compare_with_plain(&Architecture::scaled(1.0, 3, None, 50), 4, 3);
+    compare_with_plain(&Architecture::scaled(1.0, 3, None, 50), 4, 4, 3);
 }
 
 #[test]
@@ -427,8 +450,8 @@ fn frozen_batch_norm_uses_running_statistics_and_still_passes_gradients() {
         }
         tagger
     };
-    let (expected, _, expected_gradients) = forward_and_backward(&new(), &windows, true);
-    let (got, got_weights, got_gradients) = forward_and_backward(&new(), &windows, false);
+    let (expected, _, expected_gradients) = forward_and_backward(&new(), &windows, 1, true);
+    let (got, got_weights, got_gradients) = forward_and_backward(&new(), &windows, 1, false);
     assert!(relative_distance(&got, &expected) < 1e-5);
     assert_eq!(got_weights.convs[3].running_mean, weights.convs[3].running_mean);
     for ((name, got), (_, expected)) in got_gradients.iter().zip(&expected_gradients) {

@@ -1,7 +1,7 @@
 //! SampleCNN (Lee et al. 2017; table 3.1): eleven convolution modules from samples to an embedding.
 
 use burn::{
-    module::Module,
+    module::{Module, Param, RunningState},
     nn::{
         BatchNorm, BatchNormConfig, PaddingConfig1d,
         conv::{Conv1d, Conv1dConfig},
@@ -100,13 +100,30 @@ impl SampleCnn {
     /// If a window has another length. On the training kernels, in the backward pass, if `windows` itself requires a
     /// gradient: they do not compute it; `forward_plain` does.
     pub fn forward(&self, windows: Tensor<2>) -> Tensor<2> {
+        let [batch, _] = windows.dims();
+        self.forward_measuring(windows, batch)
+    }
+
+    /// Embeds each window. Where batch norm trains, the statistics of the first `measured` windows normalise all of them,
+    /// and the running statistics follow those; gradients go through them, whichever window they come from.
+    ///
+    /// # Shapes
+    ///
+    /// As [`forward`](Self::forward).
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward), and if `measured` is zero or greater than the batch.
+    pub fn forward_measuring(&self, windows: Tensor<2>, measured: usize) -> Tensor<2> {
+        let [batch, _] = windows.dims();
+        assert!((1..=batch).contains(&measured), "{measured} of {batch} windows cannot be measured");
         let device = windows.device();
         if kernels::supports(&device) {
-            kernels::sample_cnn(self, windows)
+            kernels::sample_cnn(self, windows, measured)
         } else if kernels::wgpu::supports(&device) {
-            self.forward_choosing(windows, ConvChoice::measured)
+            self.run(windows, measured, |conv, x| kernels::wgpu::conv_module(conv, x, &ConvChoice::measured))
         } else {
-            self.forward_plain(windows)
+            self.run(windows, measured, Conv1d::forward)
         }
     }
 
@@ -121,7 +138,8 @@ impl SampleCnn {
     /// If a window has another length; with other choices than [`ConvChoice::BACKEND`] also as
     /// [`conv`](kernels::wgpu::conv) does.
     pub fn forward_choosing(&self, windows: Tensor<2>, choose: impl Fn(&ConvShape) -> ConvChoice) -> Tensor<2> {
-        self.run(windows, |conv, x| kernels::wgpu::conv_module(conv, x, &choose))
+        let [batch, _] = windows.dims();
+        self.run(windows, batch, |conv, x| kernels::wgpu::conv_module(conv, x, &choose))
     }
 
     /// Embeds each window with Burn's own operations: the definition of the network.
@@ -134,15 +152,28 @@ impl SampleCnn {
     ///
     /// If a window has another length.
     pub fn forward_plain(&self, windows: Tensor<2>) -> Tensor<2> {
-        self.run(windows, Conv1d::forward)
+        let [batch, _] = windows.dims();
+        self.run(windows, batch, Conv1d::forward)
     }
 
-    fn run(&self, windows: Tensor<2>, convolve: impl Fn(&Conv1d, Tensor<3>) -> Tensor<3>) -> Tensor<2> {
+    /// [`forward_plain`](Self::forward_plain) with [`forward_measuring`](Self::forward_measuring)'s batch norm: its
+    /// definition.
+    #[cfg(test)]
+    pub(crate) fn forward_plain_measuring(&self, windows: Tensor<2>, measured: usize) -> Tensor<2> {
+        self.run(windows, measured, Conv1d::forward)
+    }
+
+    fn run(
+        &self,
+        windows: Tensor<2>,
+        measured: usize,
+        convolve: impl Fn(&Conv1d, Tensor<3>) -> Tensor<3>,
+    ) -> Tensor<2> {
         let [_batch, samples] = windows.dims();
         assert_eq!(samples, WINDOW_SAMPLES, "SampleCNN takes windows of {WINDOW_SAMPLES} samples");
         let mut x = windows.unsqueeze_dim::<3>(1);
         for (index, module) in self.modules.iter().enumerate() {
-            x = relu(module.batch_norm.forward(convolve(&module.conv, x)));
+            x = relu(normalise(&module.batch_norm, convolve(&module.conv, x), measured));
             if (1..NUM_MODULES - 1).contains(&index) {
                 x = max_pool1d(x, MaxPoolOptions::new([3]).with_stride([3]));
             }
@@ -150,4 +181,29 @@ impl SampleCnn {
         // 3^10 samples through eleven divisions by three, but the last: one position is left.
         x.squeeze_dim(2)
     }
+}
+
+/// Batch norm whose statistics, where it trains, are those of the first `measured` samples.
+///
+/// # Shapes
+///
+/// - `x` and output: `[batch, channels, len]`
+fn normalise(norm: &BatchNorm, x: Tensor<3>, measured: usize) -> Tensor<3> {
+    let [batch, channels, _] = x.dims();
+    if measured == batch || !x.device().is_autodiff() || !norm.training.is_enabled() {
+        return norm.forward(x);
+    }
+    // [1, channels, 1]
+    let average = |x: Tensor<3>| x.mean_dim(2).mean_dim(0);
+    let mean = average(x.clone().narrow(0, 0, measured));
+    let centred = x - mean.clone();
+    let variance = average(centred.clone().narrow(0, 0, measured).powi_scalar(2));
+    let follow = |running: &RunningState<Tensor<1>>, batch: Tensor<3>| {
+        let batch = batch.detach().reshape([channels]) * norm.momentum;
+        running.update((running.value_sync().to_device(&batch.device()) * (1.0 - norm.momentum) + batch).detach());
+    };
+    follow(&norm.running_mean, mean);
+    follow(&norm.running_var, variance.clone());
+    let parameter = |parameter: &Param<Tensor<1>>| parameter.val().reshape([1, channels, 1]);
+    centred / (variance + norm.epsilon).sqrt() * parameter(&norm.gamma) + parameter(&norm.beta)
 }
