@@ -244,7 +244,7 @@ fn norm(gradient: Tensor<2>) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Distribution;
+    use burn::{module::RunningState, tensor::Distribution};
 
     use super::*;
     use crate::{
@@ -275,6 +275,17 @@ mod tests {
             label_predictor: LabelPredictorConfig::new(len, TAGS).with_hidden(Some(5)).init(&device),
             domain_classifier: Some(if frozen { classifier.freeze() } else { classifier }),
         }
+    }
+
+    /// Networks with the same parameters and running statistics of their own; a clone shares them.
+    fn copy(networks: &DatNetworks) -> DatNetworks {
+        let mut copy = networks.clone();
+        for module in &mut copy.feature_extractor.modules {
+            let norm = &mut module.batch_norm;
+            norm.running_mean = RunningState::new(norm.running_mean.value_sync());
+            norm.running_var = RunningState::new(norm.running_var.value_sync());
+        }
+        copy
     }
 
     fn windows(batch: usize, loudness: f64) -> Tensor<2> {
@@ -428,9 +439,10 @@ mod tests {
     #[test]
     fn without_the_adversary_proposed_is_the_baseline() {
         let (source, target, source_tags) = (windows(4, 0.1), windows(3, 0.9), tags(4));
+        let networks = networks(false);
         for statistics in [BatchStatistics::Source, BatchStatistics::Fixed] {
             let step = |supervision| {
-                let networks = networks(false);
+                let networks = copy(&networks);
                 let update = dat_gradients(&networks, source.clone(), source_tags.clone(), supervision, statistics);
                 let modules = (0..11).flat_map(|index| of_module(&networks, &update.0, index));
                 let head = values(update.0.get::<2>(networks.label_predictor.output.weight.id).map(Tensor::unsqueeze));
@@ -452,15 +464,16 @@ mod tests {
 
     #[test]
     fn running_statistics_follow_whom_they_should() {
+        let networks = networks(false);
+        let (before, source, source_tags) = (running(&networks), windows(3, 0.1), tags(3));
         for (statistics, source_alone) in [
             (BatchStatistics::Joint, false),
             (BatchStatistics::PerDomain, false),
             (BatchStatistics::Source, true),
             (BatchStatistics::Fixed, true),
         ] {
-            let (before, source, source_tags) = (running(&networks(false)), windows(3, 0.1), tags(3));
             let after = |target: Tensor<2>| {
-                let networks = networks(false);
+                let networks = copy(&networks);
                 drop(dat_gradients(&networks, source.clone(), source_tags.clone(), adversarial(target), statistics));
                 running(&networks)
             };
