@@ -28,7 +28,8 @@ mod losses;
 mod schedule;
 
 pub use dat::{
-    Adversarial, AdversaryHealth, BatchStatistics, DatHealth, DatNetworks, Supervision, dat_gradients, take_gradients,
+    Adversarial, AdversaryHealth, BatchStatistics, DatHealth, DatNetworks, DatUpdate, Supervision, dat_gradients,
+    dat_update, domain_gradients, take_gradients,
 };
 pub use losses::{NT_XENT_TEMPERATURE, binary_cross_entropy_with_logits, domain_accuracy, domain_loss, nt_xent};
 pub use schedule::{Alpha, SnrRange, SnrSchedule};
