@@ -388,6 +388,8 @@ pub struct DatConfig {
     /// too slowly is overrun: its accuracy falls below one half, and the feature extractor follows an old judgement.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub domain_learning_rate: Option<f64>,
+    /// Steps of it for each step of the other networks, on the same embeddings, where it is fine-tuned.
+    pub domain_steps: usize,
     /// How loud the noise is.
     pub strategy: Strategy,
     /// Epochs after which `easy_to_hard` goes on by 1 dB.
@@ -414,6 +416,7 @@ impl Default for DatConfig {
             label_predictor: Head::default(),
             domain_classifier: Adversary::default(),
             domain_learning_rate: None,
+            domain_steps: 1,
             strategy: Strategy::None,
             epochs_per_db: 30,
             batch_statistics: BatchStatistics::default(),
@@ -655,6 +658,13 @@ impl Config {
         within("dat.batch", dat.batch as f64, 4.0..=4096.0)?;
         within("dat.learning_rate", dat.learning_rate, 1e-9..=1.0)?;
         within("dat.domain_learning_rate", dat.domain_learning_rate.unwrap_or(dat.learning_rate), 1e-9..=1.0)?;
+        within("dat.domain_steps", dat.domain_steps as f64, 1.0..=1000.0)?;
+        if dat.domain_steps > 1 && dat.domain_classifier == Adversary::Freeze {
+            let steps = dat.domain_steps;
+            bail!(
+                "dat.domain_steps is {steps}, but a frozen classifier makes none; use dat.domain_classifier = \"finetune\""
+            );
+        }
         within("dat.ema_decay", dat.ema_decay, 0.0..=0.999_999)?;
         within("dat.lambda", dat.lambda, 0.0..=1e3)?;
         if dat.label_predictor == Head::Keep && self.model.embedding == Embedding::Projector {

@@ -165,6 +165,32 @@ impl DatHealth {
     }
 }
 
+/// One update: what is to be stepped along, and how it went.
+pub struct DatUpdate {
+    /// Of everything that is not frozen.
+    pub gradients: GradientsParams,
+    /// How it went.
+    pub health: DatHealth,
+    /// What the heads have read, source first, without its graph: `[n + m, embedding_len]`.
+    pub embedding: Tensor<2>,
+}
+
+/// [`dat_update`] without the embedding.
+///
+/// # Panics
+///
+/// As [`dat_update`].
+pub fn dat_gradients(
+    networks: &DatNetworks,
+    source: Tensor<2>,
+    source_tags: Tensor<2>,
+    supervision: Supervision,
+    statistics: BatchStatistics,
+) -> (GradientsParams, DatHealth) {
+    let update = dat_update(networks, source, source_tags, supervision, statistics);
+    (update.gradients, update.health)
+}
+
 /// Gradients of one update for everything in `networks` that is not frozen.
 ///
 /// The backward pass stops at the embedding, where the two branches meet: the gradient that each hands over is
@@ -178,13 +204,13 @@ impl DatHealth {
 ///
 /// If `supervision` is adversarial and `networks` has no domain classifier, a window has another length, or the device
 /// does not differentiate.
-pub fn dat_gradients(
+pub fn dat_update(
     networks: &DatNetworks,
     source: Tensor<2>,
     source_tags: Tensor<2>,
     supervision: Supervision,
     statistics: BatchStatistics,
-) -> (GradientsParams, DatHealth) {
+) -> DatUpdate {
     let [num_source, _] = source.dims();
     let (target, target_tags, reversal, consistency) = match supervision {
         Supervision::Source => (None, None, None, None),
@@ -220,7 +246,7 @@ pub fn dat_gradients(
         let classifier = networks.domain_classifier.as_ref().expect("the proposed method has a domain classifier");
         let domain_input = embedding.clone().detach().require_grad();
         let logits = classifier.forward(gradient_reversal(domain_input.clone(), reversal)); // [n + m, 1]
-        let domains = [vec![Domain::Source; num_source], vec![Domain::Target; num_target]].concat();
+        let domains = domains(num_source, num_target);
         let loss = domain_loss(logits.clone(), &domains);
         let mut gradients = loss.backward();
         let reversed = domain_input.grad(&gradients).expect("the domain loss depends on its input");
@@ -235,13 +261,34 @@ pub fn dat_gradients(
     });
 
     // Both branches together, through the feature extractor.
-    let spread = embedding.clone().detach().var_bias(0).sqrt().mean().into_scalar();
+    let read = embedding.clone().detach();
+    let spread = read.clone().var_bias(0).sqrt().mean().into_scalar();
     let handed_over = Tensor::from_inner(at_embedding);
     let mut gradients = (embedding * handed_over).sum().backward();
     all.accumulate(networks, GradientsParams::from_module(&mut gradients, networks));
     let health =
         DatHealth { label_loss: label_loss.into_scalar(), adversary, consistency_loss, embedding_spread: spread };
-    (all.grads(), health)
+    DatUpdate { gradients: all.grads(), health, embedding: read }
+}
+
+/// Gradients of a domain classifier alone on what an update has read ([`DatUpdate::embedding`]): for further steps of
+/// the adversary, which cost next to nothing.
+///
+/// # Shapes
+///
+/// - `embedding`: `[n + m, embedding_len]`, the `num_source` of the source first
+///
+/// # Panics
+///
+/// If there are fewer embeddings than `num_source`.
+pub fn domain_gradients(classifier: &DomainClassifier, embedding: Tensor<2>, num_source: usize) -> GradientsParams {
+    let [num_embeddings, _] = embedding.dims();
+    let loss = domain_loss(classifier.forward(embedding), &domains(num_source, num_embeddings - num_source));
+    GradientsParams::from_grads(loss.backward(), classifier)
+}
+
+fn domains(num_source: usize, num_target: usize) -> Vec<Domain> {
+    [vec![Domain::Source; num_source], vec![Domain::Target; num_target]].concat()
 }
 
 /// Takes the gradients of one of the networks out of those of all, for an optimiser of its own.
@@ -387,6 +434,9 @@ mod tests {
         let mut rest = found;
         let (all, expected) = (rest.len(), flat(&rest));
         let own = take_gradients(networks.domain_classifier.as_ref().expect("a classifier"), &mut rest);
+        let embedding = networks.embed_domains(source.clone(), Some(target.clone()), statistics).detach();
+        let alone = domain_gradients(networks.domain_classifier.as_ref().expect("a classifier"), embedding, 3);
+        assert_close(&flat(&alone), &expected);
         assert_eq!(flat(&own), expected, "the classifier's gradients are taken as they are");
         assert!(rest.get::<2>(id).is_none() && own.len() == 6 && rest.len() == all - 6);
     }

@@ -60,8 +60,8 @@ mod testing;
 pub use control::{Control, Stop};
 #[cfg(feature = "burn")]
 pub use dat::{
-    Adversarial, AdversaryHealth, BatchStatistics, Consistency, DatHealth, DatNetworks, Supervision, dat_gradients,
-    take_gradients,
+    Adversarial, AdversaryHealth, BatchStatistics, Consistency, DatHealth, DatNetworks, DatUpdate, Supervision,
+    dat_gradients, dat_update, domain_gradients, take_gradients,
 };
 #[cfg(feature = "burn")]
 pub use losses::{NT_XENT_TEMPERATURE, binary_cross_entropy_with_logits, domain_accuracy, domain_loss, nt_xent};

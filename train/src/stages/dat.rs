@@ -14,7 +14,9 @@ use anyhow::{Context, Result, bail};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use earmark_core::WINDOW_SAMPLES;
-use earmark_core::adapt::{Adversarial, DatHealth, Supervision, dat_gradients, take_gradients};
+use earmark_core::adapt::{
+    Adversarial, DatHealth, DatUpdate, Supervision, dat_update, domain_gradients, take_gradients,
+};
 use earmark_core::engine::CpuEngine;
 use earmark_core::weights::{Architecture, Weights};
 use serde_json::json;
@@ -124,7 +126,7 @@ pub fn train(
                 Supervision::Adversarial(Adversarial { target, reversal, consistency: None })
             }
         };
-        let (mut gradients, health) = dat_gradients(
+        let DatUpdate { mut gradients, health, embedding } = dat_update(
             &networks,
             windows(batch.source.samples, source_size),
             tags(batch.source_tags, source_size),
@@ -138,7 +140,12 @@ pub fn train(
         if let Some(classifier) = networks.domain_classifier.take() {
             let gradients = take_gradients(&classifier, &mut gradients);
             let rate = decay * stage.domain_learning_rate.unwrap_or(stage.learning_rate);
-            networks.domain_classifier = Some(adversary_optimiser.step(rate, classifier, gradients));
+            let mut classifier = adversary_optimiser.step(rate, classifier, gradients);
+            for _ in 1..stage.domain_steps {
+                let gradients = domain_gradients(&classifier, embedding.clone(), source_size);
+                classifier = adversary_optimiser.step(rate, classifier, gradients);
+            }
+            networks.domain_classifier = Some(classifier);
         }
         let rate = decay * stage.learning_rate;
         networks = optimiser.step(rate, networks, gradients);
