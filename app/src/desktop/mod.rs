@@ -78,7 +78,14 @@ pub fn run(args: DesktopArgs) -> Result<Exit> {
         }),
     );
     opened.map(|()| Exit::Done).map_err(|error| {
-        anyhow!("no window can be opened: {error}; earmark live and earmark tag need none (earmark --help)")
+        let cause = match error {
+            // What the system says of it names lines of source code.
+            eframe::Error::WinitEventLoop(_) => {
+                "there is no display (on Linux, DISPLAY or WAYLAND_DISPLAY names one)".to_owned()
+            }
+            error => error.to_string(),
+        };
+        anyhow!("no window can be opened: {cause}; earmark live and earmark tag need none (earmark --help)")
     })
 }
 

@@ -48,10 +48,10 @@ const ENDINGS: &[&str] =
     &["wav", "flac", "mp3", "ogg", "opus", "m4a", "aac", "aiff", "mka", "mkv", "mp4", "mov", "webm"];
 
 /// Heights and widths of the parts.
-const TIMELINE: std::ops::RangeInclusive<f32> = 150.0..=200.0;
+const TIMELINE: std::ops::RangeInclusive<f32> = 128.0..=200.0;
 const NOW: std::ops::RangeInclusive<f32> = 290.0..=420.0;
 const METER: f32 = 58.0;
-const LEAST_UPPER: f32 = 250.0;
+const LEAST_UPPER: f32 = 230.0;
 const STATUS: f32 = 340.0;
 
 /// The page.

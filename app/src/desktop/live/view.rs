@@ -440,7 +440,8 @@ mod tests {
             view.saying().expect("no tags")
         };
         let lost = said(SourceState::Lost { reason: "USB is gone; connect it again".into() }, Audible::Listening);
-        assert_eq!((lost.tone, lost.help.as_str()), (Tone::Wrong, "USB is gone; connect it again."));
+        let help = "USB is gone; connect it again. Listening goes on when it is back.";
+        assert_eq!((lost.tone, lost.help.as_str()), (Tone::Wrong, help));
         let denied = said(SourceState::Denied { reason: "no".into() }, Audible::Listening);
         let stalled = said(SourceState::Stalled { secs: 3.0 }, Audible::Listening);
         let muted = said(SourceState::Silent { secs: 3.0, digital: true }, Audible::Silence);
