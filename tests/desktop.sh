@@ -43,7 +43,7 @@ end_one() {
 start_screen() {
     local free
     for free in $(seq 90 120); do [ -e "/tmp/.X11-unix/X$free" ] || break; done
-    in_background Xvfb ":$free" -screen 0 "${SIZE}x24" -nolisten tcp
+    in_background Xvfb ":$free" -screen 0 "${SIZE}x24" -nolisten tcp -noreset
     export DISPLAY=":$free" HOME="$RIG/home" XDG_CONFIG_HOME="$RIG/home/.config" XDG_RUNTIME_DIR="$RIG/run"
     unset WAYLAND_DISPLAY
     mkdir -p "$XDG_CONFIG_HOME/earmark" "$RIG/run/pulse"
