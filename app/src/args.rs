@@ -469,6 +469,7 @@ Exit codes: 0 done, 1 refused, 2 usage, 130 interrupted.";
 
 /// `earmark adapt`.
 #[cfg(feature = "gpu")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct AdaptArgs {

@@ -12,6 +12,9 @@ use std::fmt::Write as _;
 
 use earmark_core::adapt::{Figures, GUARD_SNR_DB, MeterFigures, Report, Stages};
 
+/// Takes one figure of the meter.
+type Get = fn(&MeterFigures) -> f64;
+
 /// Width of the first column.
 const LABEL: usize = 46;
 
@@ -64,7 +67,7 @@ pub fn lines(report: &Report) -> Vec<Line> {
         format!("at least {}", percent(limits.min_meter_accuracy)),
         false,
     )];
-    let parts: [(&str, fn(&MeterFigures) -> f64); 5] = [
+    let parts: [(&str, Get); 5] = [
         ("on your clean music", |m| m.clean),
         ("on the room by itself", |m| m.room),
         ("on music with a soft room", |m| m.mixed[0]),

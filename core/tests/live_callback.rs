@@ -93,6 +93,7 @@ fn the_playing_callback_never_allocates() {
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
     let (mut feeder, mut renderer) = output_ring(48_000, 2, &clock);
     let mut samples = vec![0.0_f32; 2 * 2_400];
+    let more = vec![0.5; 9_600];
     feeder.push(&samples);
     feeder.set_playing(true);
     // More than there is, a place that is left, a pause, and another start.
@@ -101,7 +102,7 @@ fn the_playing_callback_never_allocates() {
         match step {
             2 => {
                 feeder.discard();
-                feeder.push(&[0.5; 9_600]);
+                feeder.push(&more);
             }
             3 => feeder.set_playing(false),
             4 => feeder.set_playing(true),

@@ -272,7 +272,8 @@ impl MaterialReport {
         for (side, recordings) in [(Side::Clean, &material.clean), (Side::Room, &material.room)] {
             let blocks = divide(recordings);
             let has = |part| blocks.iter().any(|block| block.part == part);
-            if !report.refuses() && !(has(Part::Train) && has(Part::Valid) && has(Part::Test)) {
+            let is_divided = has(Part::Train) && has(Part::Valid) && has(Part::Test);
+            if !report.refuses() && !is_divided {
                 let text = format!(
                     "{side}: too few pieces are as long as a window, {:.1} s; use longer recordings",
                     WINDOW_SAMPLES as f64 / f64::from(SAMPLE_RATE_HZ)

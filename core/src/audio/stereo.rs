@@ -206,7 +206,7 @@ mod tests {
         let mut stream = StereoStream::open(path, RATE_HZ).expect("opens");
         let whole = read(&mut stream, usize::MAX);
         // Matroska's stamps are whole milliseconds and, for AAC, up to a packet off.
-        let tolerance_ms = if name.ends_with(".mkv") { 25.0 } else { 1.0 };
+        let tolerance_ms = if path.extension().is_some_and(|extension| extension == "mkv") { 25.0 } else { 1.0 };
         for &secs in places.iter().filter(|&&secs| secs < whole.len() as f64 / f64::from(RATE_HZ) - 0.02) {
             stream.seek(secs).expect("leads there");
             let begin = (secs * f64::from(RATE_HZ)).round() as usize;

@@ -51,6 +51,7 @@ impl NoiseMeter {
     }
 
     /// The same with another scale.
+    #[must_use]
     pub fn scaled(mut self, scale: f32, offset: f32) -> Self {
         (self.scale, self.offset) = (scale, offset);
         self

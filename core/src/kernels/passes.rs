@@ -211,9 +211,10 @@ vectorised! {
         let (mean, scale, offset) = (&norm.mean[..channels], &norm.scale[..channels], &norm.offset[..channels]);
         let rows = shape.conv_rows_of(slots);
         for (slot, gradient) in slots.clone().zip(gradient.chunks_exact(channels)) {
-            let (mean_gradient, slope) = match shape.is_measured_slot(slot) {
-                true => (&correction.mean[..channels], &correction.slope[..channels]),
-                false => (&correction.none[..channels], &correction.none[..channels]),
+            let (mean_gradient, slope) = if shape.is_measured_slot(slot) {
+                (&correction.mean[..channels], &correction.slope[..channels])
+            } else {
+                (&correction.none[..channels], &correction.none[..channels])
             };
             let start = shape.first_conv_row(slot) - rows.start;
             let end = shape.first_conv_row(slot + 1) - rows.start;

@@ -326,10 +326,8 @@ fn logits(tagger: &Tagger, windows: Tensor<2>, plain: bool) -> Tensor<2> {
 
 fn logits_measuring(tagger: &Tagger, windows: Tensor<2>, measured: usize, plain: bool) -> Tensor<2> {
     let cnn = &tagger.feature_extractor;
-    let embedding = match plain {
-        true => cnn.forward_plain_measuring(windows, measured),
-        false => super::sample_cnn(cnn, windows, measured),
-    };
+    let embedding =
+        if plain { cnn.forward_plain_measuring(windows, measured) } else { super::sample_cnn(cnn, windows, measured) };
     tagger.label_predictor.forward(embedding)
 }
 

@@ -121,7 +121,7 @@ impl SampleCnn {
         if kernels::supports(&device) {
             kernels::sample_cnn(self, windows, measured)
         } else if kernels::wgpu::supports(&device) {
-            self.run(windows, measured, |conv, x| kernels::wgpu::conv_module(conv, x, &ConvChoice::measured))
+            self.run(windows, measured, |conv, x| kernels::wgpu::conv_module(conv, x, ConvChoice::measured))
         } else {
             self.run(windows, measured, Conv1d::forward)
         }

@@ -25,6 +25,7 @@ pub fn run(args: &AdaptRecordArgs) -> Result<Exit> {
         system: args.system,
         file: args.file.clone(),
         speed: args.speed,
+        play: false,
         record: None,
         audio: Some(file.clone()),
         duration: Some(args.duration),

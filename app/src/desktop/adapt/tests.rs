@@ -21,11 +21,14 @@ use crate::desktop::context::Loaded;
 use crate::desktop::dialog::Dialogs;
 use crate::desktop::settings::Settings;
 
+/// A run's control, and what tells its updates.
+type Running = (Arc<Control>, mpsc::Sender<Update>);
+
 /// Tells a run's updates when it is asked to begin.
 struct Canned {
     updates: Vec<Update>,
     /// The control of the last run, and the sender that keeps it going.
-    last: Rc<RefCell<Option<(Arc<Control>, mpsc::Sender<Update>)>>>,
+    last: Rc<RefCell<Option<Running>>>,
 }
 
 impl Worker for Canned {
