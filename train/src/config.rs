@@ -662,14 +662,16 @@ impl Config {
         if dat.domain_steps > 1 && dat.domain_classifier == Adversary::Freeze {
             let steps = dat.domain_steps;
             bail!(
-                "dat.domain_steps is {steps}, but a frozen classifier makes none; use dat.domain_classifier = \"finetune\""
+                "dat.domain_steps is {steps}, but a frozen classifier makes none; use dat.domain_classifier = \
+                 \"finetune\""
             );
         }
         within("dat.ema_decay", dat.ema_decay, 0.0..=0.999_999)?;
         within("dat.lambda", dat.lambda, 0.0..=1e3)?;
         if dat.label_predictor == Head::Keep && self.model.embedding == Embedding::Projector {
             bail!(
-                "dat.label_predictor = \"keep\" goes on with a tagger, whose head is not one on a projection; use model.embedding = \"encoder\""
+                "dat.label_predictor = \"keep\" goes on with a tagger, whose head is not one on a projection; use \
+                 model.embedding = \"encoder\""
             );
         }
         within("dat.epochs_per_db", dat.epochs_per_db as f64, 1.0..=1e6)?;
