@@ -338,7 +338,7 @@ impl MaterialReport {
                     "the same sound is on both sides ({:.0} % of the room, in {}): it cannot be clean and noisy at once; \
                      take it out of one of them",
                     100.0 * self.shared_share,
-                    shared_names.join(", ")
+                    some(shared_names)
                 ),
             );
         }
@@ -366,6 +366,12 @@ impl MaterialReport {
         findings.sort_by_key(|finding| !finding.refuses);
         self.findings = findings;
     }
+}
+
+/// The first of some names.
+fn some(names: &[String]) -> String {
+    let more = if names.len() > 3 { format!(" and {} more", names.len() - 3) } else { String::new() };
+    names[..names.len().min(3)].join(", ") + &more
 }
 
 /// Figures of a side, and the tonal share of each of its windows.

@@ -502,7 +502,7 @@ mod tests {
         assert_eq!(model.weights, plan.base.weights);
         // A network with random weights hears some of the hiss.
         let meter = report.after.meter.as_ref().expect("a meter");
-        assert!(meter.accuracy > 0.6 && meter.room > 0.8, "{meter:?}");
+        assert!(meter.accuracy > 0.5 && meter.room > 0.8, "{meter:?}");
         assert_eq!((&report.before.meter, report.after.clean.distance), (&None, 0.0));
         let read = Model::from_bytes(&model.to_bytes().expect("valid"), "test").expect("readable");
         assert!(NoiseMeter::of(&read).is_some());

@@ -406,7 +406,7 @@ impl AdaptPage {
                     small(ui, "Step 1 says why, and what helps. Nothing was changed.");
                 }
                 Some(Ended::Refused(report)) => {
-                    refused(ui, "Refused: it costs more than it brings");
+                    refused(ui, "Refused: not good enough to be used");
                     for refusal in &report.refusals {
                         ui.label(RichText::new(format!("• {refusal}")).color(palette.text));
                     }

@@ -240,7 +240,7 @@ fn a_refusal_is_shown_with_its_figures_and_nothing_can_be_used() {
     harness.run();
     click(&mut harness, "Start");
     harness.run();
-    assert!(shows(&harness, "Refused: it costs more than it brings") && shows(&harness, reason));
+    assert!(shows(&harness, "Refused: not good enough to be used") && shows(&harness, reason));
     assert!(!shows(&harness, "Use it now"));
 
     let text = "room: 97 % of its energy are tones that stand still";
