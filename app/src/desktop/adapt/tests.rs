@@ -219,7 +219,7 @@ fn an_accepted_result_is_compared_and_used_with_one_click() {
     harness.run();
     click(&mut harness, "Start");
     harness.run();
-    for text in ["Accepted: profile “bar”", "noise meter is right", "94 %", "at least 80 %", "measured on 4 clips"]
+    for text in ["Accepted: profile “bar”", "noise meter is right", "94 %", "at least 90 %", "measured on 4 clips"]
     {
         assert!(shows(&harness, text), "{text}");
     }
@@ -233,7 +233,7 @@ fn an_accepted_result_is_compared_and_used_with_one_click() {
 #[test]
 fn a_refusal_is_shown_with_its_figures_and_nothing_can_be_used() {
     let folder = tempfile::tempdir().expect("a folder");
-    let reason = "of the certain tags of clean music 40 % stay; at least 80 % must";
+    let reason = "of the certain tags of clean music 40 % stay; at least 90 % must";
     let refused = Update::Ended(Ended::Refused(Box::new(report(&[reason]))));
     let (mut harness, _) = stage(folder.path(), vec![refused]);
     harness.state_mut().page.choose_music(folder.path().join("music"));
