@@ -158,7 +158,7 @@ fn a_file_is_told_as_events_and_recorded() {
     assert!(csv.starts_with("file,start_s,end_s,tag,confidence\nset.flac,"), "{csv}");
     assert!(csv.lines().any(|row| row.split(',').nth(3) == Some("rock")), "{csv}");
     let json: Value = serde_json::from_str(&export("json")).unwrap();
-    assert_eq!((&json["complete"], &json["session"]["model"]["name"]), (&Value::Bool(true), &"earmark-open-1".into()));
+    assert_eq!((&json["complete"], &json["session"]["model"]["name"]), (&Value::Bool(true), &"earmark-open-2".into()));
     assert_eq!(json["session"]["model"]["blake3"].as_str().unwrap().len(), 64);
     assert!(export("audacity").lines().all(|line| line.split('\t').count() == 3));
     let cue = export("cue");

@@ -98,6 +98,7 @@ fn the_playing_callback_never_allocates() {
     feeder.set_playing(true);
     // More than there is, a place that is left, a pause, and another start.
     let mut found = 0;
+    let mut sounded = false;
     for step in 0..6 {
         match step {
             2 => {
@@ -109,9 +110,10 @@ fn the_playing_callback_never_allocates() {
             _ => {}
         }
         found += calls(|| renderer.fill(&mut samples, Duration::from_millis(50)));
+        sounded |= samples.iter().any(|&sample| sample != 0.0);
     }
     assert_eq!(found, 0, "calls of the allocator in a callback");
-    assert!(samples.iter().any(|&sample| sample != 0.0), "something sounded");
+    assert!(sounded, "what was pushed sounds");
     assert!(thread::spawn(move || drop(feeder)).join().is_ok());
     assert_eq!(calls(|| renderer.fill(&mut samples, Duration::ZERO)), 0);
 }

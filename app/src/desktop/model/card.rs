@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn the_built_in_model_has_a_whole_card() {
         let card = Card::new(&crate::commands::load_model(None).expect("valid"), None);
-        assert_eq!((card.name.as_str(), card.origin.as_str(), card.tags.len()), ("earmark-open-1", "built in", 50));
+        assert_eq!((card.name.as_str(), card.origin.as_str(), card.tags.len()), ("earmark-open-2", "built in", 50));
         assert!(card.summary.iter().any(|(name, value)| name == "Licence" && value.starts_with("CC-BY-SA")));
         assert!(card.summary.iter().any(|(_, value)| value.contains("607,282 parameters")), "{:?}", card.summary);
         assert!(card.calibration.as_deref().is_some_and(|text| text.contains("71 clips")));
@@ -197,11 +197,11 @@ mod tests {
         let test = card.quality.iter().find(|quality| quality.split == "test").expect("measured");
         assert_eq!(
             (format!("{:.4}", test.roc_auc), format!("{:.4}", test.average_precision)),
-            ("0.9073".into(), "0.6301".into())
+            ("0.9050".into(), "0.6419".into())
         );
         assert_eq!(test.basis, "mean over 18 tags with at least 5 positives, 112 clips");
         let guitar = card.tags.iter().find(|tag| tag.name == "guitar").expect("there");
-        assert_eq!((guitar.threshold.as_str(), guitar.worth.as_str()), ("33 %", "87 %, 20 of 23 clips"));
+        assert_eq!((guitar.threshold.as_str(), guitar.worth.as_str()), ("32 %", "87 %, 20 of 23 clips"));
     }
 
     #[test]

@@ -50,7 +50,7 @@ fn until(harness: &mut Harness<'_, Stage>, what: &str, is_so: impl Fn(&mut Harne
 fn the_card_and_the_self_test_are_shown() {
     let mut harness = harness(Vec::new());
     harness.step();
-    for label in ["earmark-open-1", "built in", "50 tags", "guitar", "33 %"] {
+    for label in ["earmark-open-2", "built in", "50 tags", "guitar", "32 %"] {
         assert!(harness.query_all_by_label(label).next().is_some(), "{label}");
     }
     until(&mut harness, "a self-test", |harness| harness.query_by_label_contains("Self-test passed").is_some());
