@@ -19,6 +19,7 @@ mod file_tags;
 mod inputs;
 mod isolate;
 mod journal;
+mod kept;
 mod output;
 mod places;
 mod progress;

@@ -19,9 +19,9 @@ mod files;
 mod live;
 mod model;
 mod settings;
-#[cfg(test)]
-mod snapshot;
 mod taggram;
+#[cfg(test)]
+mod testing;
 mod theme;
 mod widgets;
 

@@ -8,7 +8,7 @@
 //! about and set aside, never silently written over.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -138,16 +138,7 @@ impl Settings {
     /// # Errors
     /// The file that cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let write = || -> io::Result<()> {
-            let folder = path.parent().unwrap_or(Path::new("."));
-            fs::create_dir_all(folder)?;
-            let mut file = tempfile::Builder::new().prefix(".earmark-").tempfile_in(folder)?;
-            serde_json::to_writer_pretty(&mut file, self)?;
-            file.write_all(b"\n")?;
-            file.persist(path)?;
-            Ok(())
-        };
-        write().with_context(|| format!("cannot write {}", path.display()))
+        crate::kept::write_json(path, self)
     }
 }
 

@@ -1,4 +1,4 @@
-//! A sound system that does what a test says.
+//! A sound system that does what a test says, and an engine that hears how loud it is.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,6 +7,8 @@ use super::Clock;
 use super::frames::{FrameFormat, FrameSink, Signals, Trouble, frame_ring};
 use super::output::{Output, OutputError, OutputHost, Renderer, output_ring};
 use super::source::{Capture, CaptureError, CaptureHost, Device};
+use crate::WINDOW_SAMPLES;
+use crate::engine::{Engine, EngineError, Hop, Sink, WindowResult, WindowStream};
 
 /// Invented devices. Clones are the same system.
 #[derive(Clone, Default)]
@@ -192,5 +194,57 @@ impl OutputHost for FakeOutput {
         state.num_opened += 1;
         drop(state);
         Ok(Output { feeder, name: "The speaker".to_owned(), guard: Box::new(OutputGuard(Arc::clone(&self.state))) })
+    }
+}
+
+/// An engine that knows three tags: the first is certain where the sound is loud, the second where it is not; the third never.
+#[derive(Clone, Copy, Debug)]
+pub struct FakeEar;
+
+impl FakeEar {
+    /// Its tags.
+    pub const TAGS: [&str; 3] = ["loud", "harp", "rock"];
+}
+
+struct EarStream {
+    samples: Vec<f32>,
+    start: u64,
+}
+
+impl Engine for FakeEar {
+    fn device(&self) -> String {
+        "ear".to_owned()
+    }
+
+    fn embedding_len(&self) -> usize {
+        0
+    }
+
+    fn num_tags(&self) -> usize {
+        Self::TAGS.len()
+    }
+
+    fn stream(&self, _: Hop) -> Box<dyn WindowStream + '_> {
+        Box::new(EarStream { samples: Vec::new(), start: 0 })
+    }
+}
+
+impl WindowStream for EarStream {
+    fn push(&mut self, samples: &[f32], sink: &mut Sink<'_>) -> Result<(), EngineError> {
+        self.samples.extend_from_slice(samples);
+        while self.samples.len() >= WINDOW_SAMPLES {
+            let power = self.samples[..WINDOW_SAMPLES].iter().map(|x| x * x).sum::<f32>() / WINDOW_SAMPLES as f32;
+            let (loud, harp) = if power.sqrt() > 0.1 { (3.0, -3.0) } else { (-3.0, 0.4) };
+            sink(WindowResult { start: self.start, padded: false, embedding: &[], logits: &[loud, harp, -5.0] });
+            self.samples.drain(..Hop::DEFAULT.samples());
+            self.start += Hop::DEFAULT.samples() as u64;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, _: &mut Sink<'_>) -> Result<(), EngineError> {
+        self.samples.clear();
+        self.start = 0;
+        Ok(())
     }
 }

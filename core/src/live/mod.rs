@@ -44,7 +44,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use fake::{FakeHost, FakeOutput};
+pub use fake::{FakeEar, FakeHost, FakeOutput};
 pub use frames::{FrameFormat, FrameSink, FrameSource, RING_SECS, Signals, Trouble, frame_ring};
 pub use loss::LossMeter;
 pub use output::{Feeder, Output, OutputError, OutputHost, Renderer, output_ring};

@@ -8,60 +8,11 @@ use std::time::Duration;
 
 use super::worker::{Outputs, Worker, empty_state};
 use super::*;
-use crate::engine::{EngineError, Sink, WindowResult, WindowStream};
 use crate::tags::Audible;
 
-/// Its first tag is certain where the sound is loud, its second where it is not; the third never.
-struct Ear;
-
-const TAGS: [&str; 3] = ["loud", "harp", "rock"];
-
-struct EarStream {
-    samples: Vec<f32>,
-    start: u64,
-}
-
-impl Engine for Ear {
-    fn device(&self) -> String {
-        "ear".to_owned()
-    }
-
-    fn embedding_len(&self) -> usize {
-        0
-    }
-
-    fn num_tags(&self) -> usize {
-        TAGS.len()
-    }
-
-    fn stream(&self, _: Hop) -> Box<dyn WindowStream + '_> {
-        Box::new(EarStream { samples: Vec::new(), start: 0 })
-    }
-}
-
-impl WindowStream for EarStream {
-    fn push(&mut self, samples: &[f32], sink: &mut Sink<'_>) -> Result<(), EngineError> {
-        self.samples.extend_from_slice(samples);
-        while self.samples.len() >= WINDOW_SAMPLES {
-            let power = self.samples[..WINDOW_SAMPLES].iter().map(|x| x * x).sum::<f32>() / WINDOW_SAMPLES as f32;
-            let (loud, harp) = if power.sqrt() > 0.1 { (3.0, -3.0) } else { (-3.0, 0.4) };
-            sink(WindowResult { start: self.start, padded: false, embedding: &[], logits: &[loud, harp, -5.0] });
-            self.samples.drain(..Hop::DEFAULT.samples());
-            self.start += Hop::DEFAULT.samples() as u64;
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, _: &mut Sink<'_>) -> Result<(), EngineError> {
-        self.samples.clear();
-        self.start = 0;
-        Ok(())
-    }
-}
-
 fn metadata() -> ModelMetadata {
-    let architecture = crate::weights::Architecture::scaled(0.05, 3, None, TAGS.len());
-    ModelMetadata::new("ear", architecture, TAGS.map(str::to_owned).to_vec())
+    let architecture = crate::weights::Architecture::scaled(0.05, 3, None, FakeEar::TAGS.len());
+    ModelMetadata::new("ear", architecture, FakeEar::TAGS.map(str::to_owned).to_vec())
 }
 
 fn device(id: &str, kind: DeviceKind, is_default: bool) -> Device {
@@ -113,9 +64,9 @@ impl Stage {
             program: "test".to_owned(),
             model_blake3: String::new(),
         };
-        let header = header(&metadata, &Ear, &options);
+        let header = header(&metadata, &FakeEar, &options);
         let outputs = Outputs { state: state_in, events: events_in };
-        let worker = Worker::new(&Ear, vocabulary, header, Arc::new(host.clone()), clock.clone(), choice, outputs);
+        let worker = Worker::new(&FakeEar, vocabulary, header, Arc::new(host.clone()), clock.clone(), choice, outputs);
         let (records, notices) = (Vec::new(), Vec::new());
         let mut stage = Self { host, clock, worker, state, events, records, notices, delivered: 0, callbacks: 0 };
         stage.look();
@@ -515,7 +466,7 @@ fn a_file_is_listened_to_as_it_sounds() {
             model_blake3: String::new(),
         };
         let clock = Arc::new(SystemClock::faster(20.0));
-        Live::start(Arc::new(Ear), &metadata(), Arc::new(FakeHost::default()), clock, options).expect("started")
+        Live::start(Arc::new(FakeEar), &metadata(), Arc::new(FakeHost::default()), clock, options).expect("started")
     };
     let began = std::time::Instant::now();
     let mut live = start(SourceChoice::File(path));
@@ -575,7 +526,7 @@ fn aloud(output: &FakeOutput, mut at: impl FnMut(f64, &LiveState)) -> (Vec<Strin
     };
     let clock = Arc::new(SystemClock::faster(2.0));
     let mut live =
-        Live::start(Arc::new(Ear), &metadata(), Arc::new(FakeHost::default()), clock, options).expect("started");
+        Live::start(Arc::new(FakeEar), &metadata(), Arc::new(FakeHost::default()), clock, options).expect("started");
     let (mut notices, mut received_s, mut pulled) = (Vec::new(), 0.0, 0_u64);
     let callback = output.rate_hz() as usize / 100;
     let began = std::time::Instant::now();

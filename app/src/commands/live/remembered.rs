@@ -1,13 +1,15 @@
 //! What was listened to the last time: a small file beside the settings.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use directories::ProjectDirs;
 use earmark_core::live::SourceChoice;
 use serde::{Deserialize, Serialize};
+
+use crate::kept;
 
 /// Version of the file.
 const VERSION: u32 = 1;
@@ -57,16 +59,7 @@ fn load_from(path: &Path) -> Result<Option<SourceChoice>> {
 }
 
 fn save_to(path: &Path, choice: &SourceChoice) -> Result<()> {
-    let write = || -> io::Result<()> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder)?;
-        let mut file = tempfile::Builder::new().prefix(".earmark-").tempfile_in(folder)?;
-        serde_json::to_writer(&mut file, &Remembered { version: VERSION, source: choice.clone() })?;
-        file.write_all(b"\n")?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    kept::write_json(path, &Remembered { version: VERSION, source: choice.clone() })
 }
 
 #[cfg(test)]

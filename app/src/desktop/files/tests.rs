@@ -14,6 +14,7 @@ use super::queue::testing::{TAGS, filled, tagger, tone};
 use super::*;
 use crate::desktop::asking::testing::Choosing;
 use crate::desktop::settings::Settings;
+use crate::desktop::testing::until;
 
 /// A page with invented dialogs, output and engine.
 struct Stage {
@@ -67,20 +68,6 @@ fn harness<'a>(page: FilesPage, chosen: Vec<PathBuf>) -> Harness<'a, Stage> {
             },
             Stage { page, shared: shared(chosen) },
         )
-}
-
-/// Frames pass until something is so.
-#[track_caller]
-fn until(harness: &mut Harness<'_, Stage>, what: &str, is_so: impl Fn(&Harness<'_, Stage>) -> bool) {
-    let end = Instant::now() + Duration::from_mins(1);
-    loop {
-        harness.step();
-        if is_so(harness) {
-            return;
-        }
-        assert!(Instant::now() < end, "{what}: {:?}", harness.root());
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Three files are in the folder `music`: a loud one of 8 s, a soft one of 4 s and one that is none.
@@ -290,7 +277,7 @@ fn the_page_looks_as_it_should() {
     until(&mut harness, "an opened track", |harness| harness.query_by_label("0:00 / 0:08").is_some());
     harness.remove_cursor();
     harness.run_steps(4);
-    crate::desktop::snapshot::compare(&mut harness, "files");
+    crate::desktop::testing::compare(&mut harness, "files");
 }
 
 #[test]

@@ -2,75 +2,25 @@
 
 use std::f32::consts::TAU;
 use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use earmark_core::WINDOW_SAMPLES;
-use earmark_core::engine::{Engine, EngineError, Hop, Sink, WindowResult, WindowStream};
 use earmark_core::live::{
-    CaptureError, Clock, Device, DeviceKind, FakeHost, FrameFormat, ManualClock, Session, SourceChoice,
+    CaptureError, Clock, Device, DeviceKind, FakeEar, FakeHost, FrameFormat, ManualClock, Session, SourceChoice,
 };
 use earmark_core::model_file::{Model, ModelMetadata};
 use earmark_core::weights::Architecture;
 use eframe::egui::{self, Key, Modifiers, Theme};
+use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT, Queryable, by};
-use egui_kittest::{Harness, SnapshotOptions};
 
 use super::LivePage;
 use crate::desktop::app::Desktop;
 use crate::desktop::context::{Loaded, Shared};
 use crate::desktop::settings::{Settings, ThemeChoice};
-
-/// Its first tag is certain where the sound is loud, its second where it is not; the third never.
-struct Ear;
-
-const TAGS: [&str; 3] = ["loud", "harp", "rock"];
-
-struct EarStream {
-    samples: Vec<f32>,
-    start: u64,
-}
-
-impl Engine for Ear {
-    fn device(&self) -> String {
-        "ear".to_owned()
-    }
-
-    fn embedding_len(&self) -> usize {
-        0
-    }
-
-    fn num_tags(&self) -> usize {
-        TAGS.len()
-    }
-
-    fn stream(&self, _: Hop) -> Box<dyn WindowStream + '_> {
-        Box::new(EarStream { samples: Vec::new(), start: 0 })
-    }
-}
-
-impl WindowStream for EarStream {
-    fn push(&mut self, samples: &[f32], sink: &mut Sink<'_>) -> Result<(), EngineError> {
-        self.samples.extend_from_slice(samples);
-        while self.samples.len() >= WINDOW_SAMPLES {
-            let power = self.samples[..WINDOW_SAMPLES].iter().map(|x| x * x).sum::<f32>() / WINDOW_SAMPLES as f32;
-            let (loud, harp) = if power.sqrt() > 0.1 { (3.0, -3.0) } else { (-3.0, 0.4) };
-            sink(WindowResult { start: self.start, padded: false, embedding: &[], logits: &[loud, harp, -5.0] });
-            self.samples.drain(..Hop::DEFAULT.samples());
-            self.start += Hop::DEFAULT.samples() as u64;
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, _: &mut Sink<'_>) -> Result<(), EngineError> {
-        self.samples.clear();
-        self.start = 0;
-        Ok(())
-    }
-}
+use crate::desktop::testing::{PATIENCE, compare};
 
 /// A clock that only the test moves; who sleeps waits for a real moment.
 struct StageClock(ManualClock);
@@ -88,9 +38,6 @@ impl Clock for StageClock {
 const FORMAT: FrameFormat = FrameFormat { rate_hz: 16_000, channels: 2 };
 const CALLBACK: Duration = Duration::from_millis(10);
 const CALLBACK_FRAMES: usize = 160;
-
-/// How long anything may take in real time before a test fails.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 fn device(id: &str, kind: DeviceKind, is_default: bool) -> Device {
     Device { id: id.to_owned(), name: format!("The {id}"), kind, is_default }
@@ -135,11 +82,11 @@ impl Stage {
     fn new(settings: Settings, settings_path: Option<&Path>, size: [f32; 2]) -> Self {
         let host = FakeHost::new(devices(), FORMAT);
         let clock = Arc::new(StageClock(ManualClock::new()));
-        let tags = TAGS.map(str::to_owned).to_vec();
+        let tags = FakeEar::TAGS.map(str::to_owned).to_vec();
         let architecture = Architecture::scaled(0.05, 3, None, tags.len());
         let mut model = Model::random(architecture.clone(), 1);
         model.metadata = ModelMetadata::new("ear", architecture, tags);
-        let shared = Shared::new(Loaded::with(model, "00".to_owned(), None, Arc::new(Ear)), settings);
+        let shared = Shared::new(Loaded::with(model, "00".to_owned(), None, Arc::new(FakeEar)), settings);
         let path = settings_path.map(Path::to_path_buf);
         let (devices, time) = (Arc::new(host.clone()), Arc::clone(&clock));
         let window = Harness::builder().with_size(size).build_eframe(move |creation| {
@@ -426,18 +373,9 @@ const PICTURE: [f32; 2] = [900.0, 600.0];
 /// Compares a picture, or says that there is nothing to draw it with.
 #[track_caller]
 fn picture(stage: &mut Stage, name: &str) {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/desktop/snapshots");
     stage.window.remove_cursor();
     stage.settle();
-    let drawn = catch_unwind(AssertUnwindSafe(|| stage.window.render()));
-    match drawn {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => return eprintln!("SKIPPED: no picture can be drawn ({error}): {name} is NOT compared"),
-        Err(_) => return eprintln!("SKIPPED: there is no graphics adapter: {name} is NOT compared"),
-    }
-    // Text may lie differently by a fraction of a pixel on another renderer.
-    let options = SnapshotOptions::new().output_path(folder).threshold(2.0).max_failed_pixels(40);
-    stage.window.snapshot_options(name, &options);
+    compare(&mut stage.window, name);
 }
 
 #[test]

@@ -2,7 +2,6 @@
 //! nothing.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use earmark_core::engine::CpuEngine;
 use earmark_core::model_file::Model;
@@ -12,6 +11,7 @@ use egui_kittest::kittest::Queryable;
 use super::*;
 use crate::desktop::asking::testing::Choosing;
 use crate::desktop::settings::Settings;
+use crate::desktop::testing::until;
 
 struct Stage {
     page: ModelPage,
@@ -31,19 +31,6 @@ fn harness<'a>(chosen: Vec<PathBuf>) -> Harness<'a, Stage> {
         },
         Stage { page: ModelPage::default(), shared },
     )
-}
-
-#[track_caller]
-fn until(harness: &mut Harness<'_, Stage>, what: &str, is_so: impl Fn(&mut Harness<'_, Stage>) -> bool) {
-    let end = Instant::now() + Duration::from_mins(1);
-    loop {
-        harness.step();
-        if is_so(harness) {
-            return;
-        }
-        assert!(Instant::now() < end, "{what}: {:?}", harness.root());
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]
