@@ -101,8 +101,8 @@ pub struct Material {
     pub room: Vec<Recording>,
 }
 
-/// Reads at most `max_secs` of `files`: an even share from the middle of each, or of every n-th where there are many. Files
-/// that cannot be read are passed over and told.
+/// Reads at most `max_secs` of `files`: an even share from the middle of each; where there are too many for that, of every
+/// n-th, and of those between them as long as there is room. Files that cannot be read are passed over and told.
 ///
 /// # Errors
 /// If it is to stop.
@@ -114,13 +114,17 @@ pub fn read(
 ) -> Result<(Vec<Recording>, Vec<String>), Stop> {
     let most = ((max_secs / MIN_SHARE_SECS) as usize).max(1);
     let every = files.len().div_ceil(most).max(1);
-    let chosen: Vec<&PathBuf> = files.iter().step_by(every).collect();
+    let order = (0..every).flat_map(|first| files.iter().skip(first).step_by(every));
     let (mut recordings, mut told, mut read_secs) = (Vec::new(), Vec::new(), 0.0);
-    for (index, path) in chosen.iter().enumerate() {
+    for (index, path) in order.enumerate() {
         control.look()?;
+        let left_secs = max_secs - read_secs;
+        if left_secs < WINDOW_SAMPLES as f64 / f64::from(SAMPLE_RATE_HZ) {
+            break;
+        }
         // What short files leave over goes to those after them.
-        let share_secs = (max_secs - read_secs) / (chosen.len() - index) as f64;
-        match read_file(path, share_secs) {
+        let even_secs = left_secs / (files.len() - index) as f64;
+        match read_file(path, even_secs.max(MIN_SHARE_SECS).min(left_secs)) {
             Ok(recording) => {
                 read_secs += recording.secs();
                 progress(read_secs);
@@ -571,5 +575,18 @@ mod tests {
         let middle = (whole[0].samples.len() - some[0].samples.len()) / 2;
         let near = |at: usize| whole[0].samples[at..at + 1_000] == some[0].samples[..1_000];
         assert!((middle - 22_050..middle + 22_050).any(near), "not from the middle");
+    }
+
+    #[test]
+    fn many_short_files_are_used_up_to_the_limit() {
+        let demo = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/demo/rock.ogg"));
+        let (one, _) = read(std::slice::from_ref(&demo), 1_000.0, &Control::new(), &mut |_| {}).expect("not stopped");
+        let secs = one[0].secs();
+        // Three shares of two blocks each have room, and ten files that are shorter.
+        let max_secs = 3.0 * MIN_SHARE_SECS;
+        assert!(secs < MIN_SHARE_SECS, "{secs}");
+        let (many, _) = read(&vec![demo; 12], max_secs, &Control::new(), &mut |_| {}).expect("not stopped");
+        let read_secs: f64 = many.iter().map(Recording::secs).sum();
+        assert!(read_secs > max_secs - 3.0 && read_secs <= max_secs, "{read_secs} of {max_secs}");
     }
 }
