@@ -81,6 +81,10 @@ pub fn lines(report: &Report) -> Vec<Line> {
         lines.push(line("tags", "as they are".into(), "the same".into(), String::new(), false));
         return lines;
     }
+    if let Some(share) = report.share {
+        let label = "of what was learnt for the tags is used";
+        lines.push(line(label, String::new(), percent(f64::from(share)), String::new(), false));
+    }
     lines.push(line(
         "certain tags of clean music that stay",
         percent(before.clean.kept),
@@ -155,6 +159,7 @@ mod tests {
         Report {
             stages,
             material: MaterialReport::default(),
+            share: Some(0.5),
             before: Figures { meter: None, clean: Agreement { distance: 0.0, kept: 1.0 }, noisy: noisy(0.5) },
             after: Figures { meter: Some(meter), clean: Agreement { distance: 0.012, kept: 0.96 }, noisy: noisy(0.7) },
             num_clips: 4,

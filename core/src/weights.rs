@@ -150,6 +150,34 @@ impl Weights {
             .collect();
         Self { convs, head }
     }
+
+    /// `(1 - share) self + share other`, parameter by parameter. Between a network and what fine-tuning made of it lie
+    /// networks that have some of what was gained and kept most of what was known (WiSE-FT; Wortsman et al. 2022).
+    ///
+    /// # Panics
+    ///
+    /// If `other` is of another architecture.
+    #[must_use]
+    pub fn toward(&self, other: &Self, share: f32) -> Self {
+        let between = |from: &[f32], to: &[f32]| -> Vec<f32> {
+            assert_eq!(from.len(), to.len(), "networks of one architecture");
+            from.iter().zip(to).map(|(from, to)| (1.0 - share) * from + share * to).collect()
+        };
+        assert_eq!((self.convs.len(), self.head.len()), (other.convs.len(), other.head.len()), "one architecture");
+        let convs = self.convs.iter().zip(&other.convs).map(|(from, to)| ConvWeights {
+            weight: between(&from.weight, &to.weight),
+            bias: between(&from.bias, &to.bias),
+            gamma: between(&from.gamma, &to.gamma),
+            beta: between(&from.beta, &to.beta),
+            running_mean: between(&from.running_mean, &to.running_mean),
+            running_var: between(&from.running_var, &to.running_var),
+        });
+        let head = self.head.iter().zip(&other.head).map(|(from, to)| LinearWeights {
+            weight: between(&from.weight, &to.weight),
+            bias: between(&from.bias, &to.bias),
+        });
+        Self { convs: convs.collect(), head: head.collect() }
+    }
 }
 
 /// Draws vectors of a length, uniform between two bounds.
@@ -211,3 +239,20 @@ impl DomainWeights {
 
 /// Batch norm's epsilon, PyTorch's and Burn's default.
 pub const BATCH_NORM_EPSILON: f32 = 1e-5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn between_two_networks_lies_every_share_of_the_way() {
+        let architecture = Architecture::scaled(1.0 / 16.0, 3, Some(12), 5);
+        let (from, to) = (Weights::random(&architecture, 1), Weights::random(&architecture, 2));
+        assert_eq!((from.toward(&to, 0.0), from.toward(&to, 1.0)), (from.clone(), to.clone()));
+        let quarter = from.toward(&to, 0.25);
+        let expected = 0.75 * from.convs[3].weight[7] + 0.25 * to.convs[3].weight[7];
+        assert!((quarter.convs[3].weight[7] - expected).abs() < 1e-7);
+        let expected = 0.75 * from.head[1].bias[2] + 0.25 * to.head[1].bias[2];
+        assert!((quarter.head[1].bias[2] - expected).abs() < 1e-7);
+    }
+}

@@ -1,9 +1,9 @@
 //! Before and after, on music and room that nothing was learnt from.
 //!
 //! ```text
-//! test blocks of music -+-> as they are --------------------> engine --> clip probabilities --+-> distance from what
-//!                       +-> with the test room, 10 .. -10 dB -> engine ----------------------- +   the unchanged model
-//!                                                                                              '   says of them clean
+//! blocks of music -+-> as they are --------------------> engine --> clip probabilities --+-> distance from what
+//!   of one part    +-> with its room, 10 .. -10 dB ----> engine --> clip probabilities --'   the unchanged model
+//!                                                                                            says of them clean
 //! ```
 //!
 //! Everything is compared with the unchanged model on clean music: a model that says the same whatever it hears agrees
@@ -31,19 +31,20 @@ pub(super) struct Guard<'m> {
 }
 
 impl<'m> Guard<'m> {
-    /// Takes down what `unchanged` says of the test clips.
+    /// Takes down what `unchanged` says of the clips of `part`.
     pub fn new(
         unchanged: &dyn Engine,
         material: &'m Material,
         blocks: (&[Block], &[Block]),
+        part: Part,
         thresholds: &'m [f32],
         seed: u64,
         control: &Control,
     ) -> Result<Self, AdaptError> {
-        let clean = blocks.0.iter().filter(|block| block.part == Part::Test);
+        let clean = blocks.0.iter().filter(|block| block.part == part);
         let mut guard = Self {
             clips: clean.map(|block| block.samples(&material.clean)).collect(),
-            room: RoomSound::new(&material.room, blocks.1, Part::Test),
+            room: RoomSound::new(&material.room, blocks.1, part),
             thresholds,
             seed,
             reference: Vec::new(),
@@ -59,13 +60,21 @@ impl<'m> Guard<'m> {
         self.clips.len()
     }
 
-    /// How near `engine` is on clean music, and with the room over it at each ratio.
-    pub fn compare(&self, engine: &dyn Engine, control: &Control) -> Result<(Agreement, Vec<Agreement>), AdaptError> {
-        let mut clean = Sum::default();
+    /// How near `engine` is on clean music.
+    pub fn clean(&self, engine: &dyn Engine, control: &Control) -> Result<Agreement, AdaptError> {
+        let mut sum = Sum::default();
+        for (clip, reference) in self.clips.iter().zip(&self.reference) {
+            control.look()?;
+            sum.add(reference, &probabilities(engine, clip)?, self.thresholds);
+        }
+        Ok(sum.agreement())
+    }
+
+    /// How near `engine` is with the room over the music, at each of [`GUARD_SNR_DB`].
+    pub fn noisy(&self, engine: &dyn Engine, control: &Control) -> Result<Vec<Agreement>, AdaptError> {
         let mut noisy = vec![Sum::default(); GUARD_SNR_DB.len()];
         for (index, (clip, reference)) in (0_u64..).zip(self.clips.iter().zip(&self.reference)) {
             control.look()?;
-            clean.add(reference, &probabilities(engine, clip)?, self.thresholds);
             for (place, (sum, snr_db)) in (0_u64..).zip(noisy.iter_mut().zip(GUARD_SNR_DB)) {
                 for draw in 0..DRAWS {
                     // Every model meets the same mixtures.
@@ -76,7 +85,7 @@ impl<'m> Guard<'m> {
                 }
             }
         }
-        Ok((clean.agreement(), noisy.iter().map(Sum::agreement).collect()))
+        Ok(noisy.iter().map(Sum::agreement).collect())
     }
 }
 
@@ -134,9 +143,10 @@ mod tests {
         let (control, model) = (Control::new(), test_model(None, 3));
         let engine = CpuEngine::new(&model, 1).expect("valid");
         let thresholds = [0.5; 5];
-        let guard = Guard::new(&engine, &material, (&clean, &room), &thresholds, 1, &control).expect("heard");
+        let guard = Guard::new(&engine, &material, (&clean, &room), Part::Test, &thresholds, 1, &control).expect("heard");
         assert_eq!(guard.num_clips(), 1);
-        let (same, noisy) = guard.compare(&engine, &control).expect("heard");
+        let same = guard.clean(&engine, &control).expect("heard");
+        let noisy = guard.noisy(&engine, &control).expect("heard");
         assert_eq!(same, Agreement { distance: 0.0, kept: 1.0 });
         assert_eq!(noisy.len(), 5);
         assert!(noisy[4].distance > noisy[0].distance && noisy[4].distance > 0.0, "{noisy:?}");
@@ -146,7 +156,8 @@ mod tests {
         constant.weights.head[0].weight.fill(0.0);
         constant.weights.head[0].bias.fill(4.0);
         let constant = CpuEngine::new(&constant, 1).expect("valid");
-        let (clean, noisy) = guard.compare(&constant, &control).expect("heard");
+        let clean = guard.clean(&constant, &control).expect("heard");
+        let noisy = guard.noisy(&constant, &control).expect("heard");
         assert!(clean.distance > 0.1 && (clean.distance - noisy[4].distance).abs() < 1e-6, "{clean:?} {noisy:?}");
     }
 

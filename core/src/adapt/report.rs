@@ -135,6 +135,14 @@ pub struct AdaptSettings {
     pub limits: Limits,
 }
 
+impl Limits {
+    /// Whether clean music is left as it is enough.
+    #[cfg_attr(not(feature = "burn"), allow(dead_code))]
+    pub(super) fn allow(&self, clean: Agreement) -> bool {
+        clean.distance <= self.max_clean_change && clean.kept >= self.min_clean_kept
+    }
+}
+
 impl AdaptSettings {
     /// Checks every number.
     ///
@@ -256,6 +264,14 @@ pub struct Agreement {
     pub kept: f64,
 }
 
+impl Agreement {
+    /// Mean of some, such as at several signal-to-noise ratios; of none it is zeros.
+    pub fn mean(of: &[Self]) -> Self {
+        let mean = |get: fn(&Self) -> f64| of.iter().map(get).sum::<f64>() / of.len().max(1) as f64;
+        Self { distance: mean(|a| a.distance), kept: mean(|a| a.kept) }
+    }
+}
+
 /// What a model is worth on music and room that nothing was learnt from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
@@ -270,8 +286,7 @@ pub struct Figures {
 impl Figures {
     /// Mean over the signal-to-noise ratios.
     pub fn mean_noisy(&self) -> Agreement {
-        let mean = |of: fn(&Agreement) -> f64| self.noisy.iter().map(of).sum::<f64>() / self.noisy.len().max(1) as f64;
-        Agreement { distance: mean(|a| a.distance), kept: mean(|a| a.kept) }
+        Agreement::mean(&self.noisy)
     }
 }
 
@@ -285,6 +300,9 @@ pub struct Report {
     pub stages: Stages,
     /// What it was adapted with.
     pub material: MaterialReport,
+    /// How much of what stage 3 has changed is used, 0 to 1: the rest would cost too much on clean music. `None` for stage 2
+    /// alone.
+    pub share: Option<f32>,
     /// The model as it was.
     pub before: Figures,
     /// The model as it would be.
@@ -411,6 +429,7 @@ mod tests {
         let mut report = Report {
             stages,
             material: MaterialReport::default(),
+            share: None,
             before,
             after,
             num_clips: 4,

@@ -4,7 +4,8 @@
 //! files -> Material -> report, refusal? -> blocks -> embeddings, once -> stage 2 -> noise meter -----------+
 //!                                                         |                                               |
 //!                            dat only:  teacher's tags ---+-> stage 3, step by step <-> state file        |
-//!                                                              '-> embeddings again -> stage 2 again -----+
+//!                                                              '-> as much of it as clean music allows    |
+//!                                                                   '-> embeddings again -> stage 2 again +
 //!                                                                                                         v
 //!                                                             model with lineage, or a refusal <- Guard: before, after
 //! ```
@@ -24,13 +25,13 @@ use super::disk::{RealDisk, put, take_away};
 use super::domain;
 use super::examples::{ByPart, Examples, collect};
 use super::guard::Guard;
-use super::material::{Block, MAX_SIDE_SECS, Material, MaterialReport, Side, divide, read};
+use super::material::{Block, MAX_SIDE_SECS, Material, MaterialReport, Part, Side, divide, read};
 use super::optimiser::StateError;
-use super::report::{AdaptError, AdaptEvent, AdaptSettings, Figures, MeterFigures, Report, Stages};
+use super::report::{AdaptError, AdaptEvent, AdaptSettings, Agreement, Figures, MeterFigures, Report, Stages};
 use super::room::{RoomBatches, RoomState, RoomTraining};
 use crate::engine::{CpuEngine, DeviceChoice, Engine, NoiseMeter, Notify, open_for_training};
 use crate::model_file::{MeterMetadata, Model};
-use crate::weights::DomainWeights;
+use crate::weights::{DomainWeights, Weights};
 
 /// Version of the file between two runs.
 const STATE_VERSION: u32 = 1;
@@ -43,6 +44,9 @@ const KEEP_EVERY: u64 = 50;
 
 /// Tonal share of a room's sound from which on there is music in it, as [`crate::tags::Presence`] has it.
 const MUSICAL: f64 = 0.03;
+
+/// How much of what stage 3 has changed is tried, from all of it down.
+const SHARES: [f32; 4] = [1.0, 0.75, 0.5, 0.25];
 
 /// What is to be done.
 #[derive(Clone)]
@@ -181,6 +185,7 @@ fn run(
     let mut meter_after = learn_domain(&mut model, &start, &examples, plan, control, told)?;
     told(AdaptEvent::Meter(meter_before.clone(), meter_after.clone()));
 
+    let mut share = None;
     if settings.stages == Stages::Dat {
         let has_music = material_report.room.tonality >= MUSICAL;
         let batches = RoomBatches::new(&unchanged, &material, blocks, has_music, settings.seed)?;
@@ -197,7 +202,10 @@ fn run(
         }
         train_room(&mut training, &batches, plan, &identity, control, told)?;
         crate::kernels::release_buffers();
-        model.weights = training.weights();
+        told(AdaptEvent::Judging);
+        let (chosen, weights) = choose(plan, &unchanged, &training.weights(), &material, blocks, control)?;
+        told(AdaptEvent::Note(format!("{:.0} % of the change is used", 100.0 * chosen)));
+        (share, model.weights) = (Some(chosen), weights);
         // Its noise meter reads other embeddings now.
         let classifier = training.classifier().unwrap_or(classifier);
         let changed = CpuEngine::new(&model, plan.threads)?;
@@ -207,8 +215,8 @@ fn run(
     }
 
     told(AdaptEvent::Judging);
-    let report =
-        compare(plan, &unchanged, &model, &material, blocks, material_report, (meter_before, meter_after), control)?;
+    let meters = (meter_before, meter_after);
+    let report = compare(plan, &unchanged, &model, share, &material, blocks, material_report, meters, control)?;
     describe(&mut model, plan, &report);
     model.validate()?;
     Ok(Adapted { model, report })
@@ -270,11 +278,39 @@ fn train_room(
     Ok(())
 }
 
+/// As much of stage 3's change as the limits allow on the validation part, where it must help in the room too; the least
+/// that is tried if nothing is allowed, which the test part then refuses with its figures.
+fn choose(
+    plan: &Plan,
+    unchanged: &CpuEngine,
+    trained: &Weights,
+    material: &Material,
+    blocks: (&[Block], &[Block]),
+    control: &Control,
+) -> Result<(f32, Weights), AdaptError> {
+    let Plan { base, settings, threads, .. } = plan;
+    let thresholds = &base.metadata.thresholds;
+    let guard = Guard::new(unchanged, material, blocks, Part::Valid, thresholds, settings.seed, control)?;
+    let before = guard.noisy(unchanged, control)?;
+    let mut candidate = base.clone();
+    let mut tried = SHARES[0];
+    for share in SHARES {
+        (tried, candidate.weights) = (share, base.weights.toward(trained, share));
+        let engine = CpuEngine::new(&candidate, *threads)?;
+        let is_kept = settings.limits.allow(guard.clean(&engine, control)?);
+        if is_kept && Agreement::mean(&guard.noisy(&engine, control)?).distance < Agreement::mean(&before).distance {
+            break;
+        }
+    }
+    Ok((tried, candidate.weights))
+}
+
 #[allow(clippy::too_many_arguments)]
 fn compare(
     plan: &Plan,
     unchanged: &CpuEngine,
     model: &Model,
+    share: Option<f32>,
     material: &Material,
     blocks: (&[Block], &[Block]),
     material_report: MaterialReport,
@@ -283,19 +319,22 @@ fn compare(
 ) -> Result<Report, AdaptError> {
     let settings = &plan.settings;
     let thresholds = &plan.base.metadata.thresholds;
-    let guard = Guard::new(unchanged, material, blocks, thresholds, settings.seed, control)?;
-    let (clean, noisy) = guard.compare(unchanged, control)?;
-    let before = Figures { meter: meter_before, clean, noisy };
-    // With stage 2 alone the tagger is the same to the bit.
-    let (clean, noisy) = match settings.stages {
-        Stages::Dc => (before.clean, before.noisy.clone()),
-        Stages::Dat => guard.compare(&CpuEngine::new(model, plan.threads)?, control)?,
+    let guard = Guard::new(unchanged, material, blocks, Part::Test, thresholds, settings.seed, control)?;
+    let compare = |engine: &CpuEngine, meter| -> Result<Figures, AdaptError> {
+        Ok(Figures { meter, clean: guard.clean(engine, control)?, noisy: guard.noisy(engine, control)? })
+    };
+    let before = compare(unchanged, meter_before)?;
+    let after = match settings.stages {
+        // The tagger is the same to the bit.
+        Stages::Dc => Figures { meter: Some(meter_after), ..before.clone() },
+        Stages::Dat => compare(&CpuEngine::new(model, plan.threads)?, Some(meter_after))?,
     };
     let mut report = Report {
         stages: settings.stages,
         material: material_report,
+        share,
         before,
-        after: Figures { meter: Some(meter_after), clean, noisy },
+        after,
         num_clips: guard.num_clips(),
         limits: settings.limits.clone(),
         refusals: Vec::new(),

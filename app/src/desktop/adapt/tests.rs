@@ -72,6 +72,7 @@ fn report(refusals: &[&str]) -> Report {
     Report {
         stages: Stages::Dat,
         material: MaterialReport::default(),
+        share: Some(0.5),
         before: Figures { meter: None, clean: Agreement { distance: 0.0, kept: 1.0 }, noisy: noisy(0.5) },
         after: Figures { meter: Some(meter), clean: Agreement { distance: 0.01, kept: 0.96 }, noisy: noisy(0.7) },
         num_clips: 4,
