@@ -4,6 +4,7 @@
 #   tests/desktop.sh bench [SECS]      frames per second while it is live, and the memory it takes
 #   tests/desktop.sh screenshots [DIR] pictures for the README (default docs/screenshots)
 #   tests/desktop.sh files [DIR]       those of the pages of files and of the model alone
+#   tests/desktop.sh adapt [DIR]       those of the page that adapts: LIBRARY names a folder of music, ROOM a recording
 #
 # A clip plays into a sound server's null sink and is listened to from the sink's monitor, as a person would hear it. It
 # all runs under Xvfb, with a sound server and a home folder of its own. EARMARK names the program, NOISE a file of
@@ -193,6 +194,52 @@ files() {
     end_one "$WINDOW"
 }
 
+# click X Y
+click() { xdotool mousemove "$1" "$2"; sleep 1; xdotool click 1; sleep 1; }
+
+# adapt [DIR]: the three steps of the page that adapts, an accepted result, and a room that is refused. Takes minutes.
+adapt() {
+    OUT=${1:-docs/screenshots}
+    OUT=$(realpath "$OUT")
+    [ -d "${LIBRARY:-}" ] && [ -f "${ROOM:-}" ] || fail "set LIBRARY to a folder of music and ROOM to a recording of a room"
+    local recordings=$HOME/.local/share/earmark/recordings
+    mkdir -p "$OUT" "$recordings" "$HOME/Music"
+    cp "$LIBRARY"/* "$HOME/Music"
+    # As in a home folder: the page shows the folder as it was named.
+    cd "$HOME"
+    cp "$ROOM" "$recordings/room-20261129-120000.${ROOM##*.}"
+    settings dark 1
+    open_window --page adapt --music Music
+    sleep 3
+    picture adapt-1-sound
+    click 404 346 # tags too
+    click 224 386 # start
+    sleep "${LEARNING_AFTER:-90}"
+    picture adapt-2-learn
+    sleep "${LEARNT_AFTER:-240}"
+    xdotool mousemove 640 500
+    xdotool click --repeat 60 --delay 30 5
+    sleep 2
+    picture adapt-3-accepted
+    end_one "$WINDOW"
+
+    rm "$recordings"/*
+    python3 - "$recordings/room-20261129-123000.wav" <<'PY'
+import math, struct, sys, wave
+with wave.open(sys.argv[1], "wb") as out:
+    out.setnchannels(1), out.setsampwidth(2), out.setframerate(22_050)
+    second = [int(6_000 * (math.sin(math.tau * 440 * i / 22_050) + math.sin(math.tau * 1_000 * i / 22_050))) for i in range(22_050)]
+    out.writeframes(struct.pack("<22050h", *second) * 120)
+PY
+    settings light 1
+    open_window --page adapt --music Music
+    sleep 3
+    click 224 386
+    sleep "${LOOKED_AFTER:-20}"
+    picture adapt-refused-tones
+    end_one "$WINDOW"
+}
+
 # ticks PID: processor time so far.
 ticks() { sed 's/.*) //' "/proc/$1/stat" | awk '{ print $12 + $13 }'; }
 
@@ -227,8 +274,8 @@ bench() {
 }
 
 case "${1:-}" in
-    bench | screenshots | files) ;;
-    *) fail "say bench, screenshots or files" ;;
+    bench | screenshots | files | adapt) ;;
+    *) fail "say bench, screenshots, files or adapt" ;;
 esac
 for program in Xvfb xdotool pulseaudio pactl paplay import convert; do
     command -v "$program" >/dev/null || fail "$program is not installed; ./dev $1 installs it"

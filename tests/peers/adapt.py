@@ -62,7 +62,8 @@ def room(arguments):
         folder = pathlib.Path(folder)
         before = evaluate(default, arguments, folder)
         snrs = [snr for snr in before if snr is not None]
-        rows, gains, costs = [], [], []
+        head = ["", *("clean" if snr is None else f"{snr:g} dB" for snr in before)]
+        rows, changes = [], {snr: [] for snr in before}
         for seed in arguments.seeds:
             profile = folder / f"seed-{seed}.safetensors"
             code, found, secs, _ = adapt(folder, "--clean", *arguments.music, "--room", *arguments.room, "--out", profile,
@@ -74,25 +75,30 @@ def room(arguments):
             after = evaluate(profile, arguments, folder)
             meter, was = report["after"]["meter"], report["before"]["meter"]
             tags = lambda figures: mean([noisy["kept"] for noisy in figures["noisy"]])
-            gains.append(mean([after[snr][0] - before[snr][0] for snr in snrs]))
-            costs.append(after[None][0] - before[None][0])
-            rows.append([seed, "-" if was is None else f"{was['accuracy']:.3f}", f"{meter['accuracy']:.3f}",
+            for snr in before:
+                changes[snr].append(after[snr][0] - before[snr][0])
+            share = report["share"]
+            rows.append([seed, "-" if share is None else f"{share:g}", "-" if was is None else f"{was['accuracy']:.3f}", f"{meter['accuracy']:.3f}",
                          f"{meter['calibration_error']:.3f}",
                          f"{report['after']['clean']['kept']:.3f}", f"{report['after']['clean']['distance']:.4f}",
                          f"{tags(report['before']):.3f}", f"{tags(report['after']):.3f}", f"{secs:.0f}"])
             print(f"seed {seed}, ROC-AUC / AP on the test split, 'room': before -> after", flush=True)
-            lines = [["", *("clean" if snr is None else f"{snr:g} dB" for snr in before)]]
+            lines = [head]
             for name, measures in [("before", before), ("after", after)]:
                 lines.append([name, *(f"{auc:.4f}/{ap:.4f}" for auc, ap in measures.values())])
             table(lines)
         if not rows:
             raise SystemExit("every seed was refused")
-        table([["seed", "meter before", "after", "its error", "clean tags kept", "change", "kept in the room", "after",
+        print("change of ROC-AUC over the seeds, the same mixtures before and after")
+        table([head, *([name, *(f"{of(values):+.4f}" for values in changes.values())]
+                       for name, of in [("mean", mean), ("worst", min), ("best", max)])])
+        table([["seed", "used", "meter before", "after", "its error", "clean tags kept", "change", "kept in the room", "after",
                 "secs"], *rows])
-        result("adapt-room", seeds=len(rows), meter_accuracy=mean([float(row[2]) for row in rows]),
-               clean_kept=mean([float(row[4]) for row in rows]), room_kept_before=mean([float(row[6]) for row in rows]),
-               room_kept_after=mean([float(row[7]) for row in rows]), room_auc_gain=mean(gains),
-               clean_auc_change=mean(costs), clean_auc_change_worst=min(costs))
+        column = lambda index: mean([float(row[index]) for row in rows])
+        gains = [mean(of_seed) for of_seed in zip(*(changes[snr] for snr in snrs))]
+        result("adapt-room", seeds=len(arguments.seeds), refused=len(arguments.seeds) - len(rows), meter_accuracy=column(3),
+               clean_kept=column(5), room_kept_before=column(7), room_kept_after=column(8), room_auc_gain=mean(gains),
+               room_auc_gain_worst=min(gains), clean_auc_change=mean(changes[None]), clean_auc_change_worst=min(changes[None]))
 
 
 def write_tones(path, secs):
