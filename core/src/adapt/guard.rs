@@ -143,7 +143,8 @@ mod tests {
         let (control, model) = (Control::new(), test_model(None, 3));
         let engine = CpuEngine::new(&model, 1).expect("valid");
         let thresholds = [0.5; 5];
-        let guard = Guard::new(&engine, &material, (&clean, &room), Part::Test, &thresholds, 1, &control).expect("heard");
+        let guard =
+            Guard::new(&engine, &material, (&clean, &room), Part::Test, &thresholds, 1, &control).expect("heard");
         assert_eq!(guard.num_clips(), 1);
         let same = guard.clean(&engine, &control).expect("heard");
         let noisy = guard.noisy(&engine, &control).expect("heard");
