@@ -513,15 +513,16 @@ pub struct AdaptArgs {
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
 
-    /// Learning rate of stage dat.
+    /// Learning rate of stage dat [default: 1e-4].
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub learning_rate: Option<f64>,
 
-    /// How strongly stage dat hides the room from the domain classifier.
+    /// How strongly stage dat hides the room from the domain classifier [default: 0.01].
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub lambda: Option<f64>,
 
-    /// How strongly stage dat asks that music in the room be tagged as the same music without it; 0 turns that off.
+    /// How strongly stage dat asks that music in the room be tagged as the same music without it; 0 turns that off
+    /// [default: 1].
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub consistency: Option<f64>,
 

@@ -140,7 +140,7 @@ fn a_room_becomes_a_profile_that_is_used_listed_and_removed() {
     let (_, _, err) = run(home, &["tag", "room/room.wav"]);
     assert!(!err.contains("with profile"), "{err}");
     let (code, _, err) = run(home, &["profiles", "use", "club"]);
-    assert!(code == Some(2) && err.contains("there are: none yet"), "{err}");
+    assert!(code == Some(2) && err.contains("there are none yet"), "{err}");
 }
 
 #[test]

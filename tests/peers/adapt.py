@@ -1,6 +1,6 @@
 """`earmark adapt` in an unseen room: what it brings there, what it costs elsewhere, what it refuses, how long it takes.
 
-usage: adapt.py room [--seeds N..] [--stages dat] [--more="--lambda 0.05 .."] --music DIR --room DIR --unheard DIR --data DIR
+usage: adapt.py room [--seeds N..] [--jobs N] [--stages dat] [--more="--lambda 0.05 .."] --music DIR --room DIR --unheard DIR --data DIR
                       adapts to ROOM with MUSIC, then `train evaluate` on DATA's test split with UNHEARD, other
                       recordings of the same room; the unchanged model beside it
        adapt.py refusals --music DIR --other DIR      rooms of pure tones, of OTHER music and of the same music
@@ -21,6 +21,7 @@ import subprocess
 import tempfile
 import time
 import wave
+from concurrent.futures import ThreadPoolExecutor
 
 from common import binary, result, run, table
 
@@ -43,7 +44,7 @@ def adapt(folder, *arguments):
 
 def evaluate(model, arguments, folder):
     """Measures of `train evaluate` by condition: clean first, then by SNR; the frequent tags."""
-    record = folder / "record.json"
+    record = folder / f"{model.stem}.json"
     more = ["--cache", arguments.cache] if arguments.cache else []
     run([binary("train"), "evaluate", "--model", model, "--data", arguments.data, "--split", "test", "--noise",
          f"room={arguments.unheard}", "--min-positives", "5", "--json", record, "--no-progress", *more])
@@ -60,19 +61,25 @@ def room(arguments):
     mean = lambda values: sum(values) / len(values)
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        before = evaluate(default, arguments, folder)
-        snrs = [snr for snr in before if snr is not None]
-        head = ["", *("clean" if snr is None else f"{snr:g} dB" for snr in before)]
-        rows, changes = [], {snr: [] for snr in before}
-        for seed in arguments.seeds:
+        pool = ThreadPoolExecutor(arguments.jobs)
+
+        def adapted(seed):
+            """Exit code and report of an adaptation, its seconds, and what it is worth."""
             profile = folder / f"seed-{seed}.safetensors"
             code, found, secs, _ = adapt(folder, "--clean", *arguments.music, "--room", *arguments.room, "--out", profile,
                                          "--stages", arguments.stages, "--seed", seed, *more)
+            return code, found, secs, evaluate(profile, arguments, folder) if code == 0 else None
+
+        waiting, runs = pool.submit(evaluate, default, arguments, folder), pool.map(adapted, arguments.seeds)
+        before = waiting.result()
+        snrs = [snr for snr in before if snr is not None]
+        head = ["", *("clean" if snr is None else f"{snr:g} dB" for snr in before)]
+        rows, changes = [], {snr: [] for snr in before}
+        for seed, (code, found, secs, after) in zip(arguments.seeds, runs):
             report = found["report"]
             if code != 0:
                 print(f"seed {seed}: refused: {report['refusals']}")
                 continue
-            after = evaluate(profile, arguments, folder)
             meter, was = report["after"]["meter"], report["before"]["meter"]
             tags = lambda figures: mean([noisy["kept"] for noisy in figures["noisy"]])
             for snr in before:
@@ -169,6 +176,7 @@ def main():
             command.add_argument("--unheard", required=True, type=pathlib.Path)
             command.add_argument("--data", required=True, type=pathlib.Path)
             command.add_argument("--cache", type=pathlib.Path)
+            command.add_argument("--jobs", type=int, default=1, help="adaptations at a time [default: 1]")
             command.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
             command.add_argument("--stages", default="dat")
             command.add_argument("--more", default="")

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use earmark_core::adapt::{BUILT_IN, Profile, Report};
 use earmark_core::model_file::{Model, ModelMetadata};
 use serde_json::json;
@@ -29,6 +29,12 @@ pub fn run(args: ProfilesArgs) -> Result<Exit> {
             let built_in_is_used = profiles.in_use()?.is_none();
             let text = if json { list_json(&listed)? } else { list(&listed, built_in_is_used) };
             super::print(text.as_bytes())?;
+        }
+        ProfilesCommand::Show { name, .. } if name == BUILT_IN => {
+            bail!("{BUILT_IN} is the built-in model and not adapted; earmark model info shows it");
+        }
+        ProfilesCommand::Remove { name } if name == BUILT_IN => {
+            bail!("{BUILT_IN} is the built-in model, which stays; earmark profiles lists what can be removed");
         }
         ProfilesCommand::Show { name, json } => {
             let model = profiles.load(&name)?;

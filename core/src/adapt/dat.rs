@@ -91,6 +91,37 @@ impl DatNetworks {
     }
 }
 
+/// What logits of windows are to be, `[n, num_tags]`, and the loss that says how far they are from it.
+#[derive(Clone, Debug)]
+pub struct Labels {
+    values: Tensor<2>,
+    /// Of logits and `values`.
+    loss: fn(Tensor<2>, Tensor<2>) -> Tensor<1>,
+}
+
+impl Labels {
+    /// The logits of another model, by the mean squared difference (Ba and Caruana 2014). Cross entropy against its
+    /// probabilities hardly minds a rare tag at .02 or at .03, on which the ranking of clips rests.
+    pub fn logits(values: Tensor<2>) -> Self {
+        Self { values, loss: |logits, values| (logits - values).powi_scalar(2).mean() }
+    }
+
+    fn loss(self, logits: Tensor<2>) -> Tensor<1> {
+        (self.loss)(logits, self.values)
+    }
+
+    fn len(&self) -> usize {
+        self.values.dims()[0]
+    }
+}
+
+impl From<Tensor<2>> for Labels {
+    /// Tags in 0 to 1, by binary cross entropy (eq. 3.2).
+    fn from(values: Tensor<2>) -> Self {
+        Self { values, loss: binary_cross_entropy_with_logits }
+    }
+}
+
 /// The noisy domain's part in the update, one for each method of the thesis' table 4.1. What a method must not see, it
 /// cannot be given.
 #[derive(Clone, Debug)]
@@ -123,7 +154,7 @@ pub struct Adversarial {
 #[derive(Clone, Debug)]
 pub struct Consistency {
     /// What the target's first windows are without noise, `[k, num_tags]`, k at most m.
-    pub clean_tags: Tensor<2>,
+    pub clean_tags: Labels,
     /// Factor on this loss beside the source's; with 0 it is measured and not learnt from.
     pub weight: f64,
 }
@@ -183,7 +214,7 @@ pub struct DatUpdate {
 pub fn dat_gradients(
     networks: &DatNetworks,
     source: Tensor<2>,
-    source_tags: Tensor<2>,
+    source_tags: impl Into<Labels>,
     supervision: Supervision,
     statistics: BatchStatistics,
 ) -> (GradientsParams, DatHealth) {
@@ -198,7 +229,7 @@ pub fn dat_gradients(
 ///
 /// # Shapes
 ///
-/// - `source`: `[n, 59049]`, `source_tags`: `[n, num_tags]` in 0 to 1
+/// - `source`: `[n, 59049]`, `source_tags`: `[n, num_tags]`, a tensor of tags in 0 to 1 or other [`Labels`]
 ///
 /// # Panics
 ///
@@ -207,10 +238,11 @@ pub fn dat_gradients(
 pub fn dat_update(
     networks: &DatNetworks,
     source: Tensor<2>,
-    source_tags: Tensor<2>,
+    source_tags: impl Into<Labels>,
     supervision: Supervision,
     statistics: BatchStatistics,
 ) -> DatUpdate {
+    let source_tags = source_tags.into();
     let [num_source, _] = source.dims();
     let (target, target_tags, reversal, consistency) = match supervision {
         Supervision::Source => (None, None, None, None),
@@ -225,14 +257,17 @@ pub fn dat_update(
     // Label branch: the windows whose tags are known.
     let label_input = embedding.clone().detach().require_grad();
     let (labelled, tags) = match target_tags {
-        Some(target_tags) => (label_input.clone(), Tensor::cat(vec![source_tags, target_tags], 0)),
+        Some(target_tags) => {
+            let values = Tensor::cat(vec![source_tags.values, target_tags], 0);
+            (label_input.clone(), Labels { values, ..source_tags })
+        }
         None => (label_input.clone().narrow(0, 0, num_source), source_tags),
     };
-    let label_loss = binary_cross_entropy_with_logits(networks.label_predictor.forward(labelled), tags);
+    let label_loss = tags.loss(networks.label_predictor.forward(labelled));
     let mut learnt_from = label_loss.clone();
     let consistency_loss = consistency.map(|Consistency { clean_tags, weight }| {
-        let noisy = label_input.clone().narrow(0, num_source, clean_tags.dims()[0]);
-        let loss = binary_cross_entropy_with_logits(networks.label_predictor.forward(noisy), clean_tags);
+        let noisy = label_input.clone().narrow(0, num_source, clean_tags.len());
+        let loss = clean_tags.loss(networks.label_predictor.forward(noisy));
         learnt_from = learnt_from.clone() + loss.clone() * weight;
         loss.into_scalar()
     });
@@ -581,7 +616,7 @@ mod tests {
         let networks = networks(true);
         let (source, target, source_tags, clean_tags) = (windows(2, 0.1), windows(3, 0.9), tags(2), tags(2));
         let update = |weight: Option<f64>| {
-            let consistency = weight.map(|weight| Consistency { clean_tags: clean_tags.clone(), weight });
+            let consistency = weight.map(|weight| Consistency { clean_tags: clean_tags.clone().into(), weight });
             let adversarial = Adversarial { target: target.clone(), reversal: 0.0, consistency };
             let supervision = Supervision::Adversarial(adversarial);
             dat_gradients(&networks, source.clone(), source_tags.clone(), supervision, BatchStatistics::PerDomain)
@@ -632,5 +667,15 @@ mod tests {
                 assert!(of_module(&networks, &gradients, index).iter().all(|value| value.is_finite()));
             }
         }
+    }
+
+    #[test]
+    fn logits_of_another_model_are_matched_by_their_squared_distance() {
+        let device = Device::flex();
+        let (found, wanted) = (Tensor::<2>::from_floats([[1.0, -4.0]], &device), [[0.5, -5.0]]);
+        let loss: f32 = Labels::logits(Tensor::from_floats(wanted, &device)).loss(found.clone()).into_scalar();
+        assert!((loss - (0.25 + 1.0) / 2.0).abs() < 1e-6, "{loss}");
+        let itself: f32 = Labels::logits(found.clone()).loss(found).into_scalar();
+        assert!(itself.abs() < 1e-9, "{itself}");
     }
 }

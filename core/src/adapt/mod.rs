@@ -60,7 +60,7 @@ mod testing;
 pub use control::{Control, Stop};
 #[cfg(feature = "burn")]
 pub use dat::{
-    Adversarial, AdversaryHealth, BatchStatistics, Consistency, DatHealth, DatNetworks, DatUpdate, Supervision,
+    Adversarial, AdversaryHealth, BatchStatistics, Consistency, DatHealth, DatNetworks, DatUpdate, Labels, Supervision,
     dat_gradients, dat_update, domain_gradients, take_gradients,
 };
 #[cfg(feature = "burn")]

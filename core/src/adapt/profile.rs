@@ -44,7 +44,7 @@ pub enum ProfileError {
         rule: &'static str,
     },
     /// There is no such profile.
-    #[error("there is no profile {name:?}; there are: {there}")]
+    #[error("there is no profile {name:?}; there are {there}")]
     Absent {
         /// As it was asked for.
         name: String,
@@ -193,7 +193,7 @@ impl Profiles {
             return Ok(path);
         }
         let names: Vec<String> = self.list()?.into_iter().map(|profile| profile.name).collect();
-        let there = if names.is_empty() { "none yet".to_owned() } else { names.join(", ") };
+        let there = if names.is_empty() { "none yet (earmark adapt makes one)".to_owned() } else { names.join(", ") };
         Err(ProfileError::Absent { name: name.to_owned(), there })
     }
 
@@ -302,7 +302,7 @@ mod tests {
         profiles.remove("club").expect("removed");
         assert_eq!((names(&profiles), profiles.in_use().expect("none")), (vec!["Alte Kirche".to_owned()], None));
         let message = profiles.use_profile(Some("club")).expect_err("gone").to_string();
-        assert!(message.contains("no profile \"club\"; there are: Alte Kirche"), "{message}");
+        assert!(message.contains("no profile \"club\"; there are Alte Kirche"), "{message}");
         profiles.use_profile(None).expect("nothing to do");
     }
 

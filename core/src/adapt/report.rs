@@ -204,9 +204,9 @@ pub struct RoomStep {
     pub step: u64,
     /// Of so many.
     pub total: u64,
-    /// On clean music, against what the model said before.
+    /// On clean music: mean squared distance of the logits from those of the unchanged model.
     pub label_loss: f64,
-    /// On noisy music, against what the model said of the same music clean.
+    /// The same of noisy music, from those of the unchanged model for the same music clean.
     pub consistency_loss: f64,
     /// The domain classifier's; `ln 2` is chance.
     pub domain_loss: f64,
