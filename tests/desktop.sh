@@ -194,6 +194,9 @@ files() {
     end_one "$WINDOW"
 }
 
+# ticks PID: processor time so far.
+ticks() { sed 's/.*) //' "/proc/$1/stat" | awk '{ print $12 + $13 }'; }
+
 # click X Y
 click() { xdotool mousemove "$1" "$2"; sleep 1; xdotool click 1; sleep 1; }
 
@@ -214,9 +217,17 @@ adapt() {
     picture adapt-1-sound
     click 404 346 # tags too
     click 224 386 # start
-    sleep "${LEARNING_AFTER:-90}"
+    # However busy the machine is: most of the listening is done after so much time of a processor.
+    for _ in $(seq 600); do
+        [ "$(ticks "$WINDOW")" -lt "$((${LEARNING_AFTER:-60} * $(getconf CLK_TCK)))" ] || break
+        sleep 1
+    done
     picture adapt-2-learn
-    sleep "${LEARNT_AFTER:-240}"
+    for _ in $(seq 1200); do
+        [ -z "$(find "$HOME/.local/share/earmark/profiles" -name '*.safetensors' 2>/dev/null)" ] || break
+        sleep 1
+    done
+    sleep 2
     xdotool mousemove 640 500
     xdotool click --repeat 60 --delay 30 5
     sleep 2
@@ -239,9 +250,6 @@ PY
     picture adapt-refused-tones
     end_one "$WINDOW"
 }
-
-# ticks PID: processor time so far.
-ticks() { sed 's/.*) //' "/proc/$1/stat" | awk '{ print $12 + $13 }'; }
 
 bench() {
     local secs=${1:-20}

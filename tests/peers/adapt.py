@@ -46,6 +46,7 @@ def evaluate(model, arguments, folder):
     """Measures of `train evaluate` by condition: clean first, then by SNR; the frequent tags."""
     record = folder / f"{model.stem}.json"
     more = ["--cache", arguments.cache] if arguments.cache else []
+    more += ["--snr", arguments.snr] if arguments.snr else []
     run([binary("train"), "evaluate", "--model", model, "--data", arguments.data, "--split", "test", "--noise",
          f"room={arguments.unheard}", "--min-positives", "5", "--json", record, "--no-progress", *more])
     measures = {}
@@ -74,19 +75,20 @@ def room(arguments):
         before = waiting.result()
         snrs = [snr for snr in before if snr is not None]
         head = ["", *("clean" if snr is None else f"{snr:g} dB" for snr in before)]
-        rows, changes = [], {snr: [] for snr in before}
+        rows, refused, changes = [], [], {snr: [] for snr in before}
         for seed, (code, found, secs, after) in zip(arguments.seeds, runs):
             report = found["report"]
             if code != 0:
                 print(f"seed {seed}: refused: {report['refusals']}")
+                refused.append(seed)
                 continue
             meter, was = report["after"]["meter"], report["before"]["meter"]
             tags = lambda figures: mean([noisy["kept"] for noisy in figures["noisy"]])
             for snr in before:
                 changes[snr].append(after[snr][0] - before[snr][0])
             share = report["share"]
-            rows.append([seed, "-" if share is None else f"{share:g}", "-" if was is None else f"{was['accuracy']:.3f}", f"{meter['accuracy']:.3f}",
-                         f"{meter['calibration_error']:.3f}",
+            rows.append([seed, "-" if share is None else f"{share:g}", "-" if was is None else f"{was['accuracy']:.3f}",
+                         f"{meter['accuracy']:.3f}", f"{meter['calibration_error']:.3f}",
                          f"{report['after']['clean']['kept']:.3f}", f"{report['after']['clean']['distance']:.4f}",
                          f"{tags(report['before']):.3f}", f"{tags(report['after']):.3f}", f"{secs:.0f}"])
             print(f"seed {seed}, ROC-AUC / AP on the test split, 'room': before -> after", flush=True)
@@ -103,7 +105,7 @@ def room(arguments):
                 "secs"], *rows])
         column = lambda index: mean([float(row[index]) for row in rows])
         gains = [mean(of_seed) for of_seed in zip(*(changes[snr] for snr in snrs))]
-        result("adapt-room", seeds=len(arguments.seeds), refused=len(arguments.seeds) - len(rows), meter_accuracy=column(3),
+        result("adapt-room", seeds=len(arguments.seeds), refused=len(refused), meter_accuracy=column(3),
                clean_kept=column(5), room_kept_before=column(7), room_kept_after=column(8), room_auc_gain=mean(gains),
                room_auc_gain_worst=min(gains), clean_auc_change=mean(changes[None]), clean_auc_change_worst=min(changes[None]))
 
@@ -176,6 +178,7 @@ def main():
             command.add_argument("--unheard", required=True, type=pathlib.Path)
             command.add_argument("--data", required=True, type=pathlib.Path)
             command.add_argument("--cache", type=pathlib.Path)
+            command.add_argument("--snr", help="as of `train evaluate` [default: clean,10,5,0,-5,-10]")
             command.add_argument("--jobs", type=int, default=1, help="adaptations at a time [default: 1]")
             command.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
             command.add_argument("--stages", default="dat")

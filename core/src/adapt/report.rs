@@ -81,7 +81,9 @@ pub struct RoomSettings {
     pub lambda: f64,
     /// How that factor grows.
     pub alpha: Alpha,
-    /// Factor on the loss that noisy music be tagged as the same music clean; 0 only measures it.
+    /// Factor on the loss that noisy music be tagged as the same music clean; 0 only measures it. All of the gain comes from
+    /// here: without it nothing is gained, and the adversary brings nothing that could be measured
+    /// (results/2026-11-29-adapt).
     pub consistency: f64,
     /// Lowest and highest signal-to-noise ratio of mixtures in dB.
     pub snr_db: [i32; 2],

@@ -298,18 +298,13 @@ fn choose(
         (tried, candidate.weights) = (share, base.weights.toward(trained, share));
         let engine = CpuEngine::new(&candidate, *threads)?;
         let clean = guard.clean(&engine, control)?;
-        told(AdaptEvent::Note(format!(
-            "with {:.0} % of what was learnt, {:.0} % of the certain tags of clean music stay, and tags change by {:.4}",
-            100.0 * share,
-            100.0 * clean.kept,
-            clean.distance
-        )));
         if settings.limits.allow(clean)
             && Agreement::mean(&guard.noisy(&engine, control)?).distance < Agreement::mean(&before).distance
         {
             break;
         }
     }
+    told(AdaptEvent::Note(format!("{:.0} % of what was learnt for the tags is used", 100.0 * tried)));
     Ok((tried, candidate.weights))
 }
 
