@@ -215,8 +215,8 @@ adapt() {
     open_window --page adapt --music Music
     sleep 3
     picture adapt-1-sound
-    click 404 346 # tags too
-    click 224 386 # start
+    click 404 334 # tags too
+    click 224 374 # start
     # However busy the machine is: most of the listening is done after so much time of a processor.
     for _ in $(seq 600); do
         [ "$(ticks "$WINDOW")" -lt "$((${LEARNING_AFTER:-60} * $(getconf CLK_TCK)))" ] || break
@@ -245,7 +245,7 @@ PY
     settings light 1
     open_window --page adapt --music Music
     sleep 3
-    click 224 386
+    click 224 374
     sleep "${LOOKED_AFTER:-20}"
     picture adapt-refused-tones
     end_one "$WINDOW"

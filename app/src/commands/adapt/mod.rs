@@ -109,7 +109,10 @@ fn finish(args: &AdaptArgs, place: &Place, adapted: &Adapted, console: &Console)
     };
     super::print(text.as_bytes())?;
     if !report.is_accepted() {
-        console.error("refused: no profile was written, and the model in use is the one before");
+        console.error(
+            "refused: no profile was written, and the model in use is the one before; longer recordings, or more of your music, \
+             may help",
+        );
         return Ok(Exit::SomeFailed);
     }
     place.save(model)?;
