@@ -5,6 +5,7 @@
 #   tests/desktop.sh screenshots [DIR] pictures for the README (default docs/screenshots)
 #   tests/desktop.sh files [DIR]       those of the pages of files and of the model alone
 #   tests/desktop.sh adapt [DIR]       those of the page that adapts: LIBRARY names a folder of music, ROOM a recording
+#   tests/desktop.sh refusal [DIR]     of these the refused room alone
 #
 # A clip plays into a sound server's null sink and is listened to from the sink's monitor, as a person would hear it. It
 # all runs under Xvfb, with a sound server and a home folder of its own. EARMARK names the program, NOISE a file of
@@ -229,19 +230,31 @@ adapt() {
     done
     sleep 2
     xdotool mousemove 640 500
-    xdotool click --repeat 60 --delay 30 5
+    xdotool click --repeat 60 --delay 30 5 # down to the end
     sleep 2
     picture adapt-3-accepted
     end_one "$WINDOW"
 
-    rm "$recordings"/*
-    python3 - "$recordings/room-20261129-123000.wav" <<'PY'
+    refusal "$OUT"
+}
+
+# refusal [DIR]: a room of pure tones, refused.
+refusal() {
+    OUT=$(realpath "${1:-docs/screenshots}")
+    local data=$HOME/.local/share/earmark
+    mkdir -p "$OUT" "$HOME/Music"
+    [ -n "${LIBRARY:-}" ] || fail "set LIBRARY to a folder of music"
+    cp "$LIBRARY"/* "$HOME/Music"
+    cd "$HOME"
+    rm -rf "$data"
+    python3 - "$RIG/tones.wav" <<'PY'
 import math, struct, sys, wave
 with wave.open(sys.argv[1], "wb") as out:
     out.setnchannels(1), out.setsampwidth(2), out.setframerate(22_050)
     second = [int(6_000 * (math.sin(math.tau * 440 * i / 22_050) + math.sin(math.tau * 1_000 * i / 22_050))) for i in range(22_050)]
     out.writeframes(struct.pack("<22050h", *second) * 120)
 PY
+    "$EARMARK" adapt record --quiet --out "$data/recordings" --file "$RIG/tones.wav" --speed 20 --duration 110
     settings light 1
     open_window --page adapt --music Music
     sleep 3
@@ -282,8 +295,8 @@ bench() {
 }
 
 case "${1:-}" in
-    bench | screenshots | files | adapt) ;;
-    *) fail "say bench, screenshots, files or adapt" ;;
+    bench | screenshots | files | adapt | refusal) ;;
+    *) fail "say bench, screenshots, files, adapt or refusal" ;;
 esac
 for program in Xvfb xdotool pulseaudio pactl paplay import convert; do
     command -v "$program" >/dev/null || fail "$program is not installed; ./dev $1 installs it"
