@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use earmark_core::adapt::{Alpha, BatchStatistics, NT_XENT_TEMPERATURE, SnrSchedule};
+use earmark_core::adapt::{AdversarialLoss, Alpha, BatchStatistics, NT_XENT_TEMPERATURE, SnrOrder, SnrSchedule};
 use earmark_core::audio::augment::Chain;
 use earmark_core::weights::{Architecture, MAX_WIDTH};
 use serde::{Deserialize, Serialize};
@@ -83,6 +83,9 @@ pub struct RunConfig {
     /// Its seeds, where they are not those of all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub seeds: Vec<u64>,
+    /// The run before it whose best networks it goes on with, label predictor included; left out, it starts from stage 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
 }
 
 impl Default for AllConfig {
@@ -91,7 +94,7 @@ impl Default for AllConfig {
         let method = |name: &str| RunConfig {
             name: name.to_owned(),
             set: vec![format!("dat.method={name}")],
-            seeds: Vec::new(),
+            ..RunConfig::default()
         };
         Self {
             seeds: Vec::new(),
@@ -220,6 +223,9 @@ pub struct NoiseConfig {
     /// Recordings that are summed on a window: 1, 2 or 4.
     #[serde(default = "one_noise")]
     pub num_noises: usize,
+    /// Lowest and highest signal-to-noise ratio of the noisy half in dB; whole decibels between them are drawn.
+    #[serde(default = "thesis_snr_db")]
+    pub snr_db: [i32; 2],
 }
 
 /// Stage `fe`.
@@ -263,10 +269,10 @@ impl Default for FeConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
-    /// -10 to 10 dB all along.
+    /// All of `noise.snr_db` all along.
     #[default]
     None,
-    /// From easy to hard, see [`SnrSchedule`].
+    /// From easy to hard, see [`SnrOrder`].
     EasyToHard,
 }
 
@@ -305,11 +311,11 @@ impl Default for DcConfig {
 }
 
 impl DcConfig {
-    /// Signal-to-noise ratios by epoch.
-    pub fn snr(&self) -> SnrSchedule {
+    /// Which noise the noisy half begins with.
+    pub fn snr_order(&self) -> SnrOrder {
         match self.strategy {
-            Strategy::None => SnrSchedule::Constant,
-            Strategy::EasyToHard => SnrSchedule::LoudNoiseFirst { epochs_per_db: self.epochs_per_db },
+            Strategy::None => SnrOrder::Constant,
+            Strategy::EasyToHard => SnrOrder::LoudNoiseFirst { epochs_per_db: self.epochs_per_db },
         }
     }
 }
@@ -376,7 +382,9 @@ pub struct DatConfig {
     pub decay: Decay,
     /// Decay of the moving average of the weights, which is then what is validated and exported; 0 is off.
     pub ema_decay: f64,
-    /// Factor on the reversed gradient.
+    /// Which gradient passes from the domain classifier to the feature extractor.
+    pub adversarial_loss: AdversarialLoss,
+    /// Factor on that gradient.
     pub lambda: f64,
     /// Further factor on it: DANN's schedule or 1.
     pub alpha: Alpha,
@@ -411,6 +419,7 @@ impl Default for DatConfig {
             learning_rate: 1e-4,
             decay: Decay::default(),
             ema_decay: 0.0,
+            adversarial_loss: AdversarialLoss::default(),
             lambda: 0.05,
             alpha: Alpha::default(),
             label_predictor: Head::default(),
@@ -427,11 +436,11 @@ impl Default for DatConfig {
 }
 
 impl DatConfig {
-    /// Signal-to-noise ratios by epoch.
-    pub fn snr(&self) -> SnrSchedule {
+    /// Which noise the noisy half begins with.
+    pub fn snr_order(&self) -> SnrOrder {
         match self.strategy {
-            Strategy::None => SnrSchedule::Constant,
-            Strategy::EasyToHard => SnrSchedule::SoftNoiseFirst { epochs_per_db: self.epochs_per_db },
+            Strategy::None => SnrOrder::Constant,
+            Strategy::EasyToHard => SnrOrder::SoftNoiseFirst { epochs_per_db: self.epochs_per_db },
         }
     }
 }
@@ -522,6 +531,10 @@ pub struct RecordedNoiseConfig {
 
 fn one_noise() -> usize {
     1
+}
+
+fn thesis_snr_db() -> [i32; 2] {
+    SnrSchedule::default().range_db
 }
 
 fn one() -> f64 {
@@ -630,10 +643,11 @@ impl Config {
         within("supervised.best_min_positives", stage.best_min_positives as f64, 1.0..=1e6)?;
         within("supervised.validate_every_epochs", stage.validate_every_epochs as f64, 1.0..=1e6)?;
 
-        if let Some(noise) = &self.noise
-            && ![1, 2, 4].contains(&noise.num_noises)
-        {
-            bail!("noise.num_noises is {}; it must be 1, 2 or 4", noise.num_noises);
+        if let Some(noise) = &self.noise {
+            if ![1, 2, 4].contains(&noise.num_noises) {
+                bail!("noise.num_noises is {}; it must be 1, 2 or 4", noise.num_noises);
+            }
+            range("noise.snr_db", noise.snr_db.map(|db| db as f32), -100.0..=100.0)?;
         }
         let fe = &self.fe;
         within("fe.epochs", fe.epochs as f64, 1.0..=1e6)?;
@@ -806,6 +820,8 @@ mod tests {
         assert!(refused(&["augment.gain=[1.0, 0.5]"]).contains("augment.gain is [1, 0.5]"));
         assert!(refused(&["supervised.learning_rate=nan"]).contains("learning_rate is NaN"));
         assert!(refused(&["data.targets=hard", "data.hard_share=0.5"]).contains("hard_share"));
+        let backwards = ["noise.train=street", "noise.valid=street", "noise.snr_db=[5, -5]"];
+        assert!(refused(&backwards).contains("noise.snr_db is [5, -5]"));
         assert!(refused(&["supervised.epoch=3"]).contains("unknown field `epoch`"));
         assert!(refused(&["seed"]).contains("key=value"));
         assert!(refused(&["seed.x=1"]).contains("not a table"));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
-use earmark_core::adapt::Domain;
+use earmark_core::adapt::{Domain, SnrOrder, SnrSchedule};
 
 use crate::config::{Config, Method, Targets};
 use crate::data::batches::BatchSource;
@@ -270,6 +270,7 @@ impl LoadedDataset {
         Ok(Arc::new(PairSource {
             clips: self.train.into_iter().map(|clip| clip.audio).collect(),
             noise: Arc::new(noise.train),
+            snr: snr(config, SnrOrder::Constant).at(0),
             chain: config.fe.chain.clone(),
             batch: config.fe.batch,
             seed: config.seed,
@@ -286,7 +287,7 @@ impl LoadedDataset {
         Ok(Arc::new(DomainSource {
             clips: self.into_supervised(config).train,
             noise: Arc::new(noise.train),
-            snr: config.dc.snr(),
+            snr: snr(config, config.dc.snr_order()),
             batch: config.dc.batch,
             method: Method::Proposed,
         }))
@@ -306,7 +307,7 @@ impl LoadedDataset {
         let train = DomainSource {
             clips: Arc::clone(&supervised.train),
             noise: Arc::new(noise.train),
-            snr: config.dat.snr(),
+            snr: snr(config, config.dat.snr_order()),
             batch: config.dat.batch,
             method: config.dat.method,
         };
@@ -329,7 +330,13 @@ impl LoadedDataset {
 }
 
 const NO_NOISE: &str =
-    "the stages fe, dc and dat need a section [noise] in the configuration: train, valid, num_noises";
+    "the stages fe, dc and dat need a section [noise] in the configuration: train, valid, num_noises, snr_db";
+
+/// How loud the noise is that `config` asks for.
+fn snr(config: &Config, order: SnrOrder) -> SnrSchedule {
+    let thesis = SnrSchedule::default();
+    SnrSchedule { range_db: config.noise.as_ref().map_or(thesis.range_db, |noise| noise.snr_db), order }
+}
 
 /// Decodes one split for evaluation with a model that knows `tags`, and warns of clips that are left out: a measure
 /// over fewer clips is not comparable.

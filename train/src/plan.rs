@@ -3,8 +3,8 @@
 //! ```text
 //! OUT/experiment.toml        the configuration
 //! OUT/seed-1/fe              stage 1, once for all runs that agree in what it reads of the configuration
-//! OUT/seed-1/dc              stage 2, likewise
-//! OUT/seed-1/NAME            stage 3, with its evaluation
+//! OUT/seed-1/dc              stage 2, likewise, on what stage 3 will start from
+//! OUT/seed-1/NAME            stage 3, with its evaluation; from stage 1, or from another run of stage 3
 //! OUT/report                 tables and plots over all runs and seeds
 //! ```
 
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::config::{AllConfig, Config, DatConfig, DcConfig, Method, RunConfig, SupervisedConfig};
+use crate::config::{AllConfig, Config, DatConfig, DcConfig, Head, Method, RunConfig, SupervisedConfig};
 use crate::run::Stage;
 
 /// A run that is to be trained.
@@ -53,7 +53,13 @@ pub fn plan(config: &Config) -> Result<Vec<PlannedRun>> {
             config.seed = seed;
             config.all = None;
             let folder = Path::new(&format!("seed-{seed}")).join(slug(&run.name));
-            let fe = shared(&mut planned, Stage::Fe, &config, None, &folder);
+            let fe = match &run.from {
+                None => shared(&mut planned, Stage::Fe, &config, None, &folder),
+                Some(from) => {
+                    config.dat.label_predictor = Head::Keep;
+                    before(&planned, &folder.with_file_name(slug(from)), run, seed)?
+                }
+            };
             let dc = (config.dat.method == Method::Proposed)
                 .then(|| shared(&mut planned, Stage::Dc, &config, Some(&fe), &folder));
             planned.push(PlannedRun { stage: Stage::Dat, name: run.name.clone(), folder, config, fe: Some(fe), dc });
@@ -83,6 +89,16 @@ fn shared(planned: &mut Vec<PlannedRun>, stage: Stage, config: &Config, fe: Opti
         dc: None,
     });
     folder
+}
+
+/// Folder of the run of stage 3 that `run` goes on with.
+fn before(planned: &[PlannedRun], folder: &Path, run: &RunConfig, seed: u64) -> Result<PathBuf> {
+    let found = planned.iter().find(|other| other.stage == Stage::Dat && other.folder == folder);
+    let from = run.from.as_deref().unwrap_or_default();
+    let rule = "no run of that name comes before it with that seed";
+    let found =
+        found.with_context(|| format!("all.runs: '{}' starts from '{from}' with seed {seed}: {rule}", run.name))?;
+    Ok(found.folder.clone())
 }
 
 /// `config` with the sections that stage 1 or 2 does not read at their defaults.
@@ -200,6 +216,42 @@ runs = [
     }
 
     #[test]
+    fn a_run_can_go_on_with_another() {
+        let all = r#"
+[all]
+seeds = [1, 2]
+runs = [
+    { name = "The tagger", set = ["dat.method=baseline"] },
+    { name = "supervised", set = ["dat.method=supervised"], from = "the tagger" },
+    { name = "proposed", from = "The tagger" },
+    { name = "proposed, alpha 1", set = ["dat.alpha=one"], from = "The tagger", seeds = [1] },
+    { name = "from nothing" },
+]
+"#;
+        let runs = planned(all).expect("a plan");
+        let expected =
+            ["fe", "the-tagger", "supervised", "dc", "proposed", "proposed-alpha-1", "dc-from-nothing", "from-nothing"];
+        assert_eq!(folders(&runs)[..8], expected.map(|name| format!("seed-1/{name}")));
+        assert_eq!(runs.len(), 8 + 7);
+        let tagger = Some(PathBuf::from("seed-1/the-tagger"));
+        assert!([2, 3, 4, 5].iter().all(|&run: &usize| runs[run].fe == tagger), "stage 2 reads the tagger's embedding");
+        assert_eq!(runs[5].dc, Some("seed-1/dc".into()));
+        assert!([2, 4, 5].iter().all(|&run: &usize| runs[run].config.dat.label_predictor == Head::Keep));
+        assert_eq!((&runs[7].fe, runs[7].config.dat.label_predictor), (&Some("seed-1/fe".into()), Head::New));
+    }
+
+    #[test]
+    fn the_shipped_experiment_begins_every_method_with_the_same_tagger() {
+        let config = Config::parse(include_str!("../configs/ablation.toml"), &[]).expect("valid");
+        let runs = plan(&config).expect("a plan");
+        let later = runs.iter().filter(|run| run.stage == Stage::Dat && run.name != "tagger");
+        assert!(later.clone().count() > 12);
+        for run in later {
+            assert_eq!(run.fe.as_deref(), Some(run.folder.with_file_name("tagger").as_path()), "{}", run.name);
+        }
+    }
+
+    #[test]
     fn a_run_that_cannot_be_told_from_another_is_refused() {
         for (runs, rule) in [
             (r#"{ name = "a b" }, { name = "A-b" }"#, "share a folder"),
@@ -207,6 +259,9 @@ runs = [
             (r#"{ name = "--" }"#, "another name"),
             ("", "empty"),
             (r#"{ name = "x", set = ["dat.lambda=-1"] }"#, "dat.lambda is -1"),
+            (r#"{ name = "x", from = "y" }, { name = "y" }"#, "'x' starts from 'y' with seed 7: no run"),
+            (r#"{ name = "y", seeds = [8] }, { name = "x", from = "y" }"#, "with seed 7: no run"),
+            (r#"{ name = "x", from = "fe" }"#, "no run"),
         ] {
             let error = planned(&format!("[all]\nruns = [{runs}]\n")).expect_err(rule);
             assert!(format!("{error:#}").contains(rule), "{error:#}");

@@ -139,12 +139,27 @@ pub enum Supervision {
     Adversarial(Adversarial),
 }
 
+/// What the feature extractor is given of the domain classifier's judgement.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdversarialLoss {
+    /// The reversed gradient of the domain loss (eq. 3.3; DANN). It vanishes where the classifier is certain: at a
+    /// window of loud noise.
+    #[default]
+    Minimax,
+    /// The gradient of the domain loss with the domains exchanged: the same signs, and greatest where the classifier is
+    /// certain (Goodfellow et al. 2014, section 3; ADDA, Tzeng et al. 2017, eq. 7).
+    NonSaturating,
+}
+
 /// What `proposed` adds to the source.
 #[derive(Clone, Debug)]
 pub struct Adversarial {
     /// `[m, 59049]`.
     pub target: Tensor<2>,
-    /// `alpha * lambda`: factor on the gradient that is reversed.
+    /// Which gradient passes from the domain classifier to the feature extractor.
+    pub loss: AdversarialLoss,
+    /// `alpha * lambda`: factor on that gradient.
     pub reversal: f64,
     /// Where the target's music is known without its noise; the thesis' method knows it not.
     pub consistency: Option<Consistency>,
@@ -244,11 +259,11 @@ pub fn dat_update(
 ) -> DatUpdate {
     let source_tags = source_tags.into();
     let [num_source, _] = source.dims();
-    let (target, target_tags, reversal, consistency) = match supervision {
+    let (target, target_tags, adversary, consistency) = match supervision {
         Supervision::Source => (None, None, None, None),
         Supervision::Both { target, target_tags } => (Some(target), Some(target_tags), None, None),
-        Supervision::Adversarial(Adversarial { target, reversal, consistency }) => {
-            (Some(target), None, Some(reversal), consistency)
+        Supervision::Adversarial(Adversarial { target, loss, reversal, consistency }) => {
+            (Some(target), None, Some((loss, reversal)), consistency)
         }
     };
     let num_target = target.as_ref().map_or(0, |target| target.dims()[0]);
@@ -277,14 +292,22 @@ pub fn dat_update(
     all.accumulate(networks, GradientsParams::from_module(&mut gradients, networks));
 
     // Domain branch: every window.
-    let adversary = reversal.map(|reversal| {
+    let adversary = adversary.map(|(adversarial_loss, reversal)| {
         let classifier = networks.domain_classifier.as_ref().expect("the proposed method has a domain classifier");
         let domain_input = embedding.clone().detach().require_grad();
         let logits = classifier.forward(gradient_reversal(domain_input.clone(), reversal)); // [n + m, 1]
         let domains = domains(num_source, num_target);
         let loss = domain_loss(logits.clone(), &domains);
         let mut gradients = loss.backward();
-        let reversed = domain_input.grad(&gradients).expect("the domain loss depends on its input");
+        let reversed = match adversarial_loss {
+            AdversarialLoss::Minimax => domain_input.grad(&gradients),
+            AdversarialLoss::NonSaturating => {
+                let exchanged: Vec<Domain> = domains.iter().map(|domain| domain.other()).collect();
+                let loss = domain_loss(classifier.forward(domain_input.clone()), &exchanged);
+                domain_input.grad(&(loss * reversal).backward())
+            }
+        };
+        let reversed = reversed.expect("the domain loss depends on its input");
         all.accumulate(networks, GradientsParams::from_module(&mut gradients, networks));
         let (of_label, of_domain) = (norm(at_embedding.clone()), norm(reversed.clone()));
         at_embedding = at_embedding.clone() + reversed;
@@ -407,7 +430,11 @@ mod tests {
     }
 
     fn adversarial(target: Tensor<2>) -> Supervision {
-        Supervision::Adversarial(Adversarial { target, reversal: REVERSAL, consistency: None })
+        adversarial_by(AdversarialLoss::Minimax, target)
+    }
+
+    fn adversarial_by(loss: AdversarialLoss, target: Tensor<2>) -> Supervision {
+        Supervision::Adversarial(Adversarial { target, loss, reversal: REVERSAL, consistency: None })
     }
 
     fn values(tensor: Option<Tensor<3>>) -> Vec<f32> {
@@ -430,14 +457,16 @@ mod tests {
     #[test]
     fn the_extractor_descends_the_label_loss_and_climbs_the_domain_loss() {
         for statistics in [BatchStatistics::Joint, BatchStatistics::Source] {
-            both_branches_meet_at_the_embedding(statistics);
+            for loss in [AdversarialLoss::Minimax, AdversarialLoss::NonSaturating] {
+                both_branches_meet_at_the_embedding(statistics, loss);
+            }
         }
     }
 
-    fn both_branches_meet_at_the_embedding(statistics: BatchStatistics) {
+    fn both_branches_meet_at_the_embedding(statistics: BatchStatistics, adversarial_loss: AdversarialLoss) {
         let networks = networks(false);
         let (source, target, source_tags) = (windows(3, 0.1), windows(2, 0.9), tags(3));
-        let supervision = adversarial(target.clone());
+        let supervision = adversarial_by(adversarial_loss, target.clone());
         let (found, health) = dat_gradients(&networks, source.clone(), source_tags.clone(), supervision, statistics);
 
         // Eqs. 3.3 and 3.4 in one graph each, without reversal: the sign is written out here.
@@ -447,15 +476,24 @@ mod tests {
             let domains = [vec![Domain::Source; 3], vec![Domain::Target; 2]].concat();
             let logits = networks.label_predictor.forward(embedding.clone().narrow(0, 0, 3));
             let label_loss = binary_cross_entropy_with_logits(logits, source_tags.clone());
-            (label_loss, domain_loss(classifier.forward(embedding), &domains))
+            let logits = classifier.forward(embedding);
+            // What the extractor climbs, or descends with the domains exchanged.
+            let climbed = match adversarial_loss {
+                AdversarialLoss::Minimax => domain_loss(logits.clone(), &domains),
+                AdversarialLoss::NonSaturating => {
+                    let exchanged = [vec![Domain::Target; 3], vec![Domain::Source; 2]].concat();
+                    domain_loss(logits.clone(), &exchanged).neg()
+                }
+            };
+            (label_loss, domain_loss(logits, &domains), climbed)
         };
-        let (label_loss, domain_loss) = losses();
+        let (label_loss, domain_loss, climbed) = losses();
         assert!((health.label_loss - label_loss.clone().into_scalar::<f64>()).abs() < 1e-6);
         let adversary = health.adversary.expect("an adversary");
         assert!((adversary.domain_loss - domain_loss.clone().into_scalar::<f64>()).abs() < 1e-6);
         assert!(adversary.gradient_ratio.expect("a label gradient") > 0.0 && health.embedding_spread > 0.0);
 
-        let extractor = GradientsParams::from_grads((label_loss - domain_loss * REVERSAL).backward(), &networks);
+        let extractor = GradientsParams::from_grads((label_loss - climbed * REVERSAL).backward(), &networks);
         for index in [0, 5, 10] {
             assert_close(&of_module(&networks, &found, index), &of_module(&networks, &extractor, index));
         }
@@ -558,7 +596,8 @@ mod tests {
                 (modules.chain(head).collect::<Vec<f32>>(), running(&networks), update.1.label_loss)
             };
             let proposed = |reversal| {
-                let adversarial = Adversarial { target: target.clone(), reversal, consistency: None };
+                let adversarial =
+                    Adversarial { target: target.clone(), loss: AdversarialLoss::Minimax, reversal, consistency: None };
                 step(Supervision::Adversarial(adversarial))
             };
             let baseline = step(Supervision::Source);
@@ -617,7 +656,8 @@ mod tests {
         let (source, target, source_tags, clean_tags) = (windows(2, 0.1), windows(3, 0.9), tags(2), tags(2));
         let update = |weight: Option<f64>| {
             let consistency = weight.map(|weight| Consistency { clean_tags: clean_tags.clone().into(), weight });
-            let adversarial = Adversarial { target: target.clone(), reversal: 0.0, consistency };
+            let adversarial =
+                Adversarial { target: target.clone(), loss: AdversarialLoss::Minimax, reversal: 0.0, consistency };
             let supervision = Supervision::Adversarial(adversarial);
             dat_gradients(&networks, source.clone(), source_tags.clone(), supervision, BatchStatistics::PerDomain)
         };
@@ -674,7 +714,7 @@ mod tests {
         let device = Device::flex();
         let (found, wanted) = (Tensor::<2>::from_floats([[1.0, -4.0]], &device), [[0.5, -5.0]]);
         let loss: f32 = Labels::logits(Tensor::from_floats(wanted, &device)).loss(found.clone()).into_scalar();
-        assert!((loss - (0.25 + 1.0) / 2.0).abs() < 1e-6, "{loss}");
+        assert!((loss - 0.625).abs() < 1e-6, "{loss}");
         let itself: f32 = Labels::logits(found.clone()).loss(found).into_scalar();
         assert!(itself.abs() < 1e-9, "{itself}");
     }

@@ -60,8 +60,8 @@ mod testing;
 pub use control::{Control, Stop};
 #[cfg(feature = "burn")]
 pub use dat::{
-    Adversarial, AdversaryHealth, BatchStatistics, Consistency, DatHealth, DatNetworks, DatUpdate, Labels, Supervision,
-    dat_gradients, dat_update, domain_gradients, take_gradients,
+    Adversarial, AdversarialLoss, AdversaryHealth, BatchStatistics, Consistency, DatHealth, DatNetworks, DatUpdate,
+    Labels, Supervision, dat_gradients, dat_update, domain_gradients, take_gradients,
 };
 #[cfg(feature = "burn")]
 pub use losses::{NT_XENT_TEMPERATURE, binary_cross_entropy_with_logits, domain_accuracy, domain_loss, nt_xent};
@@ -76,7 +76,7 @@ pub use report::{
     AdaptError, AdaptEvent, AdaptSettings, Agreement, DomainEpoch, DomainSettings, Figures, GUARD_SNR_DB, Limits,
     MeterFigures, Report, RoomSettings, RoomStep, Stages,
 };
-pub use schedule::{Alpha, SnrRange, SnrSchedule};
+pub use schedule::{Alpha, SnrOrder, SnrRange, SnrSchedule};
 #[cfg(feature = "burn")]
 pub use session::{Adapted, Plan, adapt, inspect};
 
@@ -95,6 +95,15 @@ impl Domain {
         match self {
             Self::Source => 0.0,
             Self::Target => 1.0,
+        }
+    }
+
+    /// The one of the two that this is not.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Source => Self::Target,
+            Self::Target => Self::Source,
         }
     }
 

@@ -22,7 +22,8 @@ use super::mixing::{RoomSound, rms, rng, set_level};
 use super::optimiser::{StateError, network_from_bytes, network_to_bytes, optimiser_from_bytes, optimiser_to_bytes};
 use super::report::{AdaptError, RoomSettings, RoomStep};
 use super::{
-    Adversarial, BatchStatistics, Consistency, DatNetworks, Labels, Supervision, adam, dat_gradients, take_gradients,
+    Adversarial, AdversarialLoss, BatchStatistics, Consistency, DatNetworks, Labels, Supervision, adam, dat_gradients,
+    take_gradients,
 };
 use crate::WINDOW_SAMPLES;
 use crate::engine::Engine;
@@ -188,6 +189,7 @@ impl RoomTraining {
         let labels = |logits: Vec<f32>| Labels::logits(self.tensor(logits, self.num_tags));
         let adversarial = Adversarial {
             target: windows(batch.target),
+            loss: AdversarialLoss::Minimax,
             reversal: settings.alpha.at(self.step, settings.steps) * settings.lambda,
             consistency: Some(Consistency { clean_tags: labels(batch.target_logits), weight: settings.consistency }),
         };

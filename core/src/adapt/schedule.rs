@@ -33,41 +33,57 @@ impl Alpha {
 /// Signal-to-noise ratios that are drawn from: whole decibels, both ends included.
 pub type SnrRange = RangeInclusive<i32>;
 
-/// Lowest and highest signal-to-noise ratio of training (thesis, section 4.3), in dB.
-const LOWEST_DB: i32 = -10;
-const HIGHEST_DB: i32 = 10;
+/// Width of the range that easy to hard begins with, in dB (thesis, section 4.3: 5 to 10, or -10 to -5).
+const EASY_DB: i32 = 5;
 
-/// How loud the noise of an epoch may be (thesis, section 4.3). What is easy depends on who learns: a domain classifier
-/// hears loud noise most easily, a tagger the music under soft noise.
+/// How loud the noise of an epoch may be (thesis, section 4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SnrSchedule {
-    /// No strategy: -10 to 10 dB all along.
+pub struct SnrSchedule {
+    /// Lowest and highest signal-to-noise ratio of training in dB; the thesis' are -10 and 10.
+    pub range_db: [i32; 2],
+    /// Which part of that range an epoch draws from.
+    pub order: SnrOrder,
+}
+
+/// What comes first. What is easy depends on who learns: a domain classifier hears loud noise most easily, a tagger the
+/// music under soft noise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnrOrder {
+    /// No strategy: the whole range all along.
     Constant,
-    /// Easy to hard for the domain classifier (stage 2): -10 to -5 dB at first, the upper end rises by 1 dB every so
-    /// many epochs, to 10.
+    /// Easy to hard for the domain classifier (stage 2): the lowest 5 dB at first, the upper end rises by 1 dB every so
+    /// many epochs.
     LoudNoiseFirst {
         /// The thesis' 3.
         epochs_per_db: usize,
     },
-    /// Easy to hard for the tagger (stage 3): 5 to 10 dB at first, the lower end falls by 1 dB every so many epochs, to
-    /// -10.
+    /// Easy to hard for the tagger (stage 3): the highest 5 dB at first, the lower end falls by 1 dB every so many epochs.
     SoftNoiseFirst {
         /// The thesis' 30.
         epochs_per_db: usize,
     },
 }
 
+impl Default for SnrSchedule {
+    fn default() -> Self {
+        Self { range_db: [-10, 10], order: SnrOrder::Constant }
+    }
+}
+
 impl SnrSchedule {
     /// The ratios of `epoch`, counted from 0.
     pub fn at(self, epoch: usize) -> SnrRange {
-        let moved = |epochs_per_db: usize| i32::try_from(epoch / epochs_per_db.max(1)).unwrap_or(i32::MAX);
-        match self {
-            Self::Constant => LOWEST_DB..=HIGHEST_DB,
-            Self::LoudNoiseFirst { epochs_per_db } => {
-                LOWEST_DB..=moved(epochs_per_db).saturating_add(-5).min(HIGHEST_DB)
+        let [lowest, highest] = self.range_db;
+        let wide = |epochs_per_db: usize| {
+            i32::try_from(epoch / epochs_per_db.max(1)).unwrap_or(i32::MAX).saturating_add(EASY_DB)
+        };
+        match self.order {
+            SnrOrder::Constant => lowest..=highest,
+            SnrOrder::LoudNoiseFirst { epochs_per_db } => {
+                lowest..=lowest.saturating_add(wide(epochs_per_db)).min(highest)
             }
-            Self::SoftNoiseFirst { epochs_per_db } => {
-                5_i32.saturating_sub(moved(epochs_per_db)).max(LOWEST_DB)..=HIGHEST_DB
+            SnrOrder::SoftNoiseFirst { epochs_per_db } => {
+                highest.saturating_sub(wide(epochs_per_db)).max(lowest)..=highest
             }
         }
     }
@@ -91,17 +107,32 @@ mod tests {
 
     #[test]
     fn ranges_by_epoch_are_the_tables() {
-        let stage_2 = SnrSchedule::LoudNoiseFirst { epochs_per_db: 3 };
+        let thesis = |order| SnrSchedule { order, ..SnrSchedule::default() };
+        let stage_2 = thesis(SnrOrder::LoudNoiseFirst { epochs_per_db: 3 });
         for (epoch, high) in [(0, -5), (2, -5), (3, -4), (5, -4), (6, -3), (44, 9), (45, 10), (46, 10), (10_000, 10)] {
             assert_eq!(stage_2.at(epoch), -10..=high, "epoch {epoch}");
         }
-        let stage_3 = SnrSchedule::SoftNoiseFirst { epochs_per_db: 30 };
+        let stage_3 = thesis(SnrOrder::SoftNoiseFirst { epochs_per_db: 30 });
         for (epoch, low) in [(0, 5), (29, 5), (30, 4), (59, 4), (150, 0), (449, -9), (450, -10), (799, -10)] {
             assert_eq!(stage_3.at(epoch), low..=10, "epoch {epoch}");
         }
         for epoch in [0, 7, 799, usize::MAX] {
-            assert_eq!(SnrSchedule::Constant.at(epoch), -10..=10);
+            assert_eq!(SnrSchedule::default().at(epoch), -10..=10);
             assert!(!stage_2.at(epoch).is_empty() && !stage_3.at(epoch).is_empty());
+        }
+    }
+
+    #[test]
+    fn other_ranges_are_kept_within() {
+        for range_db in [[-3, 3], [0, 2], [7, 7], [-30, 40]] {
+            let [low, high] = range_db;
+            for order in [SnrOrder::LoudNoiseFirst { epochs_per_db: 1 }, SnrOrder::SoftNoiseFirst { epochs_per_db: 1 }]
+            {
+                let schedule = SnrSchedule { range_db, order };
+                let widths: Vec<i32> =
+                    (0..100).map(|epoch| schedule.at(epoch).end() - schedule.at(epoch).start()).collect();
+                assert!(widths.is_sorted() && widths[0] == (high - low).min(5) && schedule.at(100) == (low..=high));
+            }
         }
     }
 }

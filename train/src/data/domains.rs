@@ -168,6 +168,8 @@ pub struct PairSource {
     pub clips: Vec<ClipAudio>,
     /// What the target domain is made with.
     pub noise: std::sync::Arc<Noise>,
+    /// How loud.
+    pub snr: SnrRange,
     /// Augmentations.
     pub chain: Chain,
     /// Largest number of pairs in a batch.
@@ -201,7 +203,7 @@ impl PairSource {
         // A clip shorter than a window is followed by silence.
         let mut window: Vec<f32> = (start..start + WINDOW_SAMPLES).map(|at| clip.get(at).unwrap_or(0.0)).collect();
         if Domain::of_index(index) == Domain::Target {
-            self.noise.add(&mut window, SnrSchedule::Constant.at(epoch), rng);
+            self.noise.add(&mut window, self.snr.clone(), rng);
         }
         self.chain.apply(&mut window, rng);
         window
@@ -211,6 +213,8 @@ impl PairSource {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use earmark_core::adapt::SnrOrder;
 
     use super::*;
     use crate::config::{AugmentConfig, DataConfig, Targets};
@@ -268,7 +272,9 @@ mod tests {
 
     #[test]
     fn every_second_clip_is_noisy_at_a_whole_ratio_of_the_epochs_range() {
-        for (snr, epoch) in [(SnrSchedule::Constant, 0), (SnrSchedule::SoftNoiseFirst { epochs_per_db: 1 }, 2)] {
+        let narrow = SnrSchedule { range_db: [-2, 3], ..SnrSchedule::default() };
+        let soft_first = SnrSchedule { order: SnrOrder::SoftNoiseFirst { epochs_per_db: 1 }, ..SnrSchedule::default() };
+        for (snr, epoch) in [(SnrSchedule::default(), 0), (narrow, 1), (soft_first, 2)] {
             let source = source(Method::Supervised, snr);
             let mut heard = 0;
             for step in 0..source.steps_per_epoch() {
@@ -304,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_method_is_given_only_what_it_may_see() {
-        let batch = |method| source(method, SnrSchedule::Constant).batch(1, 0);
+        let batch = |method| source(method, SnrSchedule::default()).batch(1, 0);
         let (baseline, supervised, proposed) =
             (batch(Method::Baseline), batch(Method::Supervised), batch(Method::Proposed));
         assert!(baseline.target.is_none() && baseline.target_tags.is_none());
@@ -340,8 +346,14 @@ mod tests {
 
     #[test]
     fn pairs_are_two_different_crops_and_repeat_with_the_seed() {
-        let pairs =
-            || PairSource { clips: clips(), noise: Arc::new(noise(1)), chain: Chain::default(), batch: 4, seed: 5 };
+        let pairs = || PairSource {
+            clips: clips(),
+            noise: Arc::new(noise(1)),
+            snr: -10..=10,
+            chain: Chain::default(),
+            batch: 4,
+            seed: 5,
+        };
         let (first, again) = (pairs(), pairs());
         let sizes: Vec<usize> = (0..first.steps_per_epoch()).map(|step| first.batch(0, step).size).collect();
         assert_eq!(sizes, [3, 3, 4]);

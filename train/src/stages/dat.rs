@@ -123,7 +123,12 @@ pub fn train(
             (Some(target), Some(targets)) => Supervision::Both { target, target_tags: tags(targets, target_size) },
             (Some(target), None) => {
                 let reversal = alpha * stage.lambda;
-                Supervision::Adversarial(Adversarial { target, reversal, consistency: None })
+                Supervision::Adversarial(Adversarial {
+                    target,
+                    loss: stage.adversarial_loss,
+                    reversal,
+                    consistency: None,
+                })
             }
         };
         let DatUpdate { mut gradients, health, embedding } = dat_update(
