@@ -16,6 +16,7 @@ cd "$(dirname "$0")/.."
 EARMARK=$(realpath "${EARMARK:-target/release/earmark}")
 readonly SIZE=1280x800
 readonly MUSIC=$PWD/assets/demo
+readonly PEERS=$PWD/tests/peers
 RIG=$(mktemp -d)
 readonly RIG
 PIDS=()
@@ -247,13 +248,7 @@ refusal() {
     cp "$LIBRARY"/* "$HOME/Music"
     cd "$HOME"
     rm -rf "$data"
-    python3 - "$RIG/tones.wav" <<'PY'
-import math, struct, sys, wave
-with wave.open(sys.argv[1], "wb") as out:
-    out.setnchannels(1), out.setsampwidth(2), out.setframerate(22_050)
-    second = [int(6_000 * (math.sin(math.tau * 440 * i / 22_050) + math.sin(math.tau * 1_000 * i / 22_050))) for i in range(22_050)]
-    out.writeframes(struct.pack("<22050h", *second) * 120)
-PY
+    PYTHONPATH=$PEERS python3 -c 'import sys, adapt; adapt.write_tones(sys.argv[1], 120)' "$RIG/tones.wav"
     "$EARMARK" adapt record --quiet --out "$data/recordings" --file "$RIG/tones.wav" --speed 20 --duration 110
     settings light 1
     open_window --page adapt --music Music
@@ -299,7 +294,7 @@ case "${1:-}" in
     *) fail "say bench, screenshots, files, adapt or refusal" ;;
 esac
 for program in Xvfb xdotool pulseaudio pactl paplay import convert; do
-    command -v "$program" >/dev/null || fail "$program is not installed; ./dev $1 installs it"
+    command -v "$program" >/dev/null || fail "$program is not installed; ./dev screenshots installs it"
 done
 start_screen
 start_sound
