@@ -159,24 +159,29 @@ impl Weights {
     /// If `other` is of another architecture.
     #[must_use]
     pub fn toward(&self, other: &Self, share: f32) -> Self {
-        let between = |from: &[f32], to: &[f32]| -> Vec<f32> {
-            assert_eq!(from.len(), to.len(), "networks of one architecture");
-            from.iter().zip(to).map(|(from, to)| (1.0 - share) * from + share * to).collect()
-        };
-        assert_eq!((self.convs.len(), self.head.len()), (other.convs.len(), other.head.len()), "one architecture");
-        let convs = self.convs.iter().zip(&other.convs).map(|(from, to)| ConvWeights {
-            weight: between(&from.weight, &to.weight),
-            bias: between(&from.bias, &to.bias),
-            gamma: between(&from.gamma, &to.gamma),
-            beta: between(&from.beta, &to.beta),
-            running_mean: between(&from.running_mean, &to.running_mean),
-            running_var: between(&from.running_var, &to.running_var),
+        let mut between = self.clone();
+        assert!(between.vectors().map(Vec::len).eq(other.vectors().map(Vec::len)), "networks of one architecture");
+        for (from, to) in between.vectors_mut().zip(other.vectors()) {
+            from.iter_mut().zip(to).for_each(|(from, to)| *from = (1.0 - share) * *from + share * to);
+        }
+        between
+    }
+
+    /// Every vector, batch norm's statistics included, from the first convolution to the last layer.
+    pub fn vectors(&self) -> impl Iterator<Item = &Vec<f32>> {
+        let convs = self.convs.iter().flat_map(|conv| {
+            [&conv.weight, &conv.bias, &conv.gamma, &conv.beta, &conv.running_mean, &conv.running_var]
         });
-        let head = self.head.iter().zip(&other.head).map(|(from, to)| LinearWeights {
-            weight: between(&from.weight, &to.weight),
-            bias: between(&from.bias, &to.bias),
+        convs.chain(self.head.iter().flat_map(|linear| [&linear.weight, &linear.bias]))
+    }
+
+    /// [`vectors`](Self::vectors), to be changed.
+    pub fn vectors_mut(&mut self) -> impl Iterator<Item = &mut Vec<f32>> {
+        let convs = self.convs.iter_mut().flat_map(|conv| {
+            let ConvWeights { weight, bias, gamma, beta, running_mean, running_var } = conv;
+            [weight, bias, gamma, beta, running_mean, running_var]
         });
-        Self { convs: convs.collect(), head: head.collect() }
+        convs.chain(self.head.iter_mut().flat_map(|linear| [&mut linear.weight, &mut linear.bias]))
     }
 }
 

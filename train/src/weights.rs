@@ -61,30 +61,12 @@ pub fn untrained_model(architecture: &Architecture, weights: Weights, tags: Vec<
 
 /// Number of values in a model's weights, batch norm's statistics included.
 pub fn num_parameters(model: &Model) -> usize {
-    vectors(&model.weights).map(Vec::len).sum()
-}
-
-/// Every vector in a fixed order.
-fn vectors(weights: &Weights) -> impl Iterator<Item = &Vec<f32>> {
-    let convs = weights
-        .convs
-        .iter()
-        .flat_map(|conv| [&conv.weight, &conv.bias, &conv.gamma, &conv.beta, &conv.running_mean, &conv.running_var]);
-    convs.chain(weights.head.iter().flat_map(|linear| [&linear.weight, &linear.bias]))
-}
-
-/// As [`vectors`].
-fn vectors_mut(weights: &mut Weights) -> impl Iterator<Item = &mut Vec<f32>> {
-    let convs = weights.convs.iter_mut().flat_map(|conv| {
-        let ConvWeights { weight, bias, gamma, beta, running_mean, running_var } = conv;
-        [weight, bias, gamma, beta, running_mean, running_var]
-    });
-    convs.chain(weights.head.iter_mut().flat_map(|linear| [&mut linear.weight, &mut linear.bias]))
+    model.weights.vectors().map(Vec::len).sum()
 }
 
 /// Whether every value is a finite number.
 pub fn is_finite(weights: &Weights) -> bool {
-    vectors(weights).flatten().all(|value| value.is_finite())
+    weights.vectors().flatten().all(|value| value.is_finite())
 }
 
 /// Moves `average` towards `new`: `average = decay * average + (1 - decay) * new`, batch norm's statistics included.
@@ -92,7 +74,7 @@ pub fn is_finite(weights: &Weights) -> bool {
 /// forgotten.
 pub fn average(average: &mut Weights, new: &Weights, decay: f64, updates: u64) {
     let decay = decay.min((1.0 + updates as f64) / (10.0 + updates as f64)) as f32;
-    for (average, new) in vectors_mut(average).zip(vectors(new)) {
+    for (average, new) in average.vectors_mut().zip(new.vectors()) {
         for (average, new) in average.iter_mut().zip(new) {
             *average += (1.0 - decay) * (new - *average);
         }
@@ -101,7 +83,7 @@ pub fn average(average: &mut Weights, new: &Weights, decay: f64, updates: u64) {
 
 /// Every value as little-endian `f32`, without loss.
 pub fn to_bytes(weights: &Weights) -> Vec<u8> {
-    vectors(weights).flatten().flat_map(|value| value.to_le_bytes()).collect()
+    weights.vectors().flatten().flat_map(|value| value.to_le_bytes()).collect()
 }
 
 /// What [`to_bytes`] wrote.
@@ -110,12 +92,12 @@ pub fn to_bytes(weights: &Weights) -> Vec<u8> {
 /// If the number of bytes is not that of the architecture.
 pub fn from_bytes(architecture: &Architecture, bytes: &[u8]) -> Result<Weights> {
     let mut weights = initial(architecture, &mut crate::rng::stream(0, "shape only", 0, 0));
-    let expected = 4 * vectors(&weights).map(Vec::len).sum::<usize>();
+    let expected = 4 * weights.vectors().map(Vec::len).sum::<usize>();
     if bytes.len() != expected {
         bail!("{} bytes of weights where the configuration asks for {expected}", bytes.len());
     }
     let mut values = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-    for vector in vectors_mut(&mut weights) {
+    for vector in weights.vectors_mut() {
         vector.iter_mut().zip(&mut values).for_each(|(slot, value)| *slot = value);
     }
     Ok(weights)
